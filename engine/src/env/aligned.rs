@@ -1,0 +1,301 @@
+//! Memory aligned for direct I/O, and the small pool that WAL blocks are built in.
+//!
+//! Direct writes want memory aligned to the medium's sectors; 4 KiB suits every medium. A device owns a [`BufferPool`] of a
+//! few 1 MiB blocks, registered with the kernel where that works. What does not fit, or comes when the pool is empty, is a
+//! plain heap block that is freed after use, so that one big batch does not leave its memory behind.
+#![allow(unsafe_code)]
+
+use parking_lot::Mutex;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// Alignment of the memory, and the granularity of its capacity.
+pub const ALIGNMENT: usize = 4096;
+/// Size of a pooled block.
+pub(crate) const POOLED_SIZE: usize = 1 << 20;
+/// How many blocks a pool keeps: one for each write in flight of the deepest device.
+pub(crate) const POOLED_COUNT: usize = 4;
+
+/// One aligned allocation, owned alone.
+struct Block {
+    start: NonNull<u8>,
+    capacity: usize,
+    /// Its index among the buffers that the kernel knows.
+    registered: Option<u16>,
+}
+
+// SAFETY: a block owns its allocation alone, and gives access only through `&` and `&mut` of its owner.
+unsafe impl Send for Block {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Block {}
+
+impl Block {
+    fn layout(capacity: usize) -> Layout {
+        match Layout::from_size_align(capacity, ALIGNMENT) {
+            Ok(layout) => layout,
+            Err(_) => panic!("a buffer of {capacity} bytes is larger than memory can be"),
+        }
+    }
+
+    fn new(capacity: usize) -> Block {
+        let capacity = capacity.max(1).next_multiple_of(ALIGNMENT);
+        let layout = Block::layout(capacity);
+        // SAFETY: the layout's size is at least `ALIGNMENT`, so not zero.
+        let start = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        Block { start, capacity, registered: None }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this same layout, and freed only here.
+        unsafe { dealloc(self.start.as_ptr(), Block::layout(self.capacity)) }
+    }
+}
+
+/// A growing byte buffer whose memory is aligned to 4 KiB.
+pub struct AlignedBuffer {
+    /// Always there, except inside `drop`.
+    block: Option<Block>,
+    len: usize,
+    home: Option<Arc<BufferPool>>,
+}
+
+impl AlignedBuffer {
+    /// An empty buffer with room for at least `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> AlignedBuffer {
+        AlignedBuffer { block: Some(Block::new(capacity)), len: 0, home: None }
+    }
+
+    fn block(&self) -> &Block {
+        match &self.block {
+            Some(block) => block,
+            None => unreachable!("a buffer holds its block until it is dropped"),
+        }
+    }
+
+    /// How many bytes it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many bytes it can hold before it moves to a larger block.
+    pub fn capacity(&self) -> usize {
+        self.block().capacity
+    }
+
+    /// Forgets the content, keeps the memory.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Appends `bytes`.
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        // SAFETY: `reserve` made room for `bytes.len()` bytes after `len`; `bytes` cannot overlap memory that `&mut self`
+        // owns alone.
+        unsafe {
+            let end = self.block().start.as_ptr().add(self.len);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
+        }
+        self.len += bytes.len();
+    }
+
+    /// Overwrites bytes that were appended before, such as a header whose length and checksum are known last.
+    ///
+    /// # Panics
+    /// When the range does not lie within what was appended: that is a bug of the caller.
+    pub fn put_at(&mut self, position: usize, bytes: &[u8]) {
+        let end = position.checked_add(bytes.len());
+        assert!(end.is_some_and(|end| end <= self.len), "put_at writes only over bytes that were appended");
+        // SAFETY: the range lies within the initialised `len` bytes, which `&mut self` owns alone.
+        unsafe {
+            let start = self.block().start.as_ptr().add(position);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
+        }
+    }
+
+    /// Appends zeros until the length is a multiple of `multiple`.
+    ///
+    /// # Panics
+    /// When `multiple` is zero.
+    pub fn pad_to(&mut self, multiple: usize) {
+        let padding = self.len.next_multiple_of(multiple) - self.len;
+        self.reserve(padding);
+        // SAFETY: `reserve` made room for `padding` bytes after `len`.
+        unsafe { std::ptr::write_bytes(self.block().start.as_ptr().add(self.len), 0, padding) };
+        self.len += padding;
+    }
+
+    /// What it holds.
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: the first `len` bytes are initialised, and live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.block().start.as_ptr(), self.len) }
+    }
+
+    /// The index under which the kernel knows this memory, for fixed writes.
+    pub(crate) fn registered_index(&self) -> Option<u16> {
+        self.block().registered
+    }
+
+    /// Makes room for `more` bytes. A registered or pooled block that is too small goes back to its pool.
+    fn reserve(&mut self, more: usize) {
+        let Some(needed) = self.len.checked_add(more) else {
+            panic!("a buffer cannot hold more bytes than memory has");
+        };
+        if needed <= self.capacity() {
+            return;
+        }
+        let mut larger = AlignedBuffer::with_capacity(needed.max(self.capacity().saturating_mul(2)));
+        larger.extend_from_slice(self.as_slice());
+        *self = larger;
+    }
+}
+
+impl Drop for AlignedBuffer {
+    fn drop(&mut self) {
+        if let (Some(block), Some(home)) = (self.block.take(), self.home.take()) {
+            home.give_back(block);
+        }
+    }
+}
+
+impl std::fmt::Debug for AlignedBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AlignedBuffer").field("len", &self.len).field("capacity", &self.capacity()).finish()
+    }
+}
+
+/// A few blocks that go round between the committer and the device.
+pub(crate) struct BufferPool {
+    free: Mutex<Free>,
+}
+
+struct Free {
+    /// Taken from the end, so that quiet times touch the same memory again.
+    blocks: Vec<Block>,
+    /// Blocks that may still be made.
+    unmade: usize,
+}
+
+impl BufferPool {
+    /// A pool whose blocks are made when they are first wanted.
+    pub(crate) fn lazy() -> Arc<BufferPool> {
+        Arc::new(BufferPool { free: Mutex::new(Free { blocks: Vec::new(), unmade: POOLED_COUNT }) })
+    }
+
+    /// A pool whose blocks exist already, numbered from 0, together with their places in memory for registration.
+    ///
+    /// The kernel pins registered pages by itself, so the blocks may be freed before or after it lets go of them.
+    pub(crate) fn registered() -> (Arc<BufferPool>, Vec<libc::iovec>) {
+        let mut blocks = Vec::with_capacity(POOLED_COUNT);
+        let mut places = Vec::with_capacity(POOLED_COUNT);
+        for index in 0..POOLED_COUNT {
+            let mut block = Block::new(POOLED_SIZE);
+            block.registered = u16::try_from(index).ok();
+            places.push(libc::iovec { iov_base: block.start.as_ptr().cast(), iov_len: block.capacity });
+            blocks.push(block);
+        }
+        (Arc::new(BufferPool { free: Mutex::new(Free { blocks, unmade: 0 }) }), places)
+    }
+
+    /// An empty buffer of at least `capacity` bytes; a pooled one when it fits and one is free.
+    pub(crate) fn take(self: &Arc<Self>, capacity: usize) -> AlignedBuffer {
+        if capacity > POOLED_SIZE {
+            return AlignedBuffer::with_capacity(capacity);
+        }
+        let mut free = self.free.lock();
+        let block = match free.blocks.pop() {
+            Some(block) => Some(block),
+            None if free.unmade > 0 => {
+                free.unmade -= 1;
+                Some(Block::new(POOLED_SIZE))
+            }
+            None => None,
+        };
+        drop(free);
+        match block {
+            Some(block) => AlignedBuffer { block: Some(block), len: 0, home: Some(self.clone()) },
+            None => AlignedBuffer::with_capacity(capacity),
+        }
+    }
+
+    fn give_back(&self, block: Block) {
+        self.free.lock().blocks.push(block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_aligned_and_content_survives_growth() {
+        let mut buffer = AlignedBuffer::with_capacity(10);
+        assert_eq!(buffer.capacity(), ALIGNMENT);
+        let bytes: Vec<u8> = (0..10_000u32).map(|n| (n % 251) as u8).collect();
+        for part in bytes.chunks(777) {
+            buffer.extend_from_slice(part);
+            assert_eq!(buffer.as_slice().as_ptr() as usize % ALIGNMENT, 0);
+        }
+        assert_eq!(buffer.as_slice(), bytes);
+        buffer.put_at(4_095, &[1, 2, 3]);
+        assert_eq!(&buffer.as_slice()[4_094..4_099], &[bytes[4_094], 1, 2, 3, bytes[4_098]]);
+    }
+
+    #[test]
+    fn padding_is_zero_even_over_memory_used_before() {
+        let mut buffer = AlignedBuffer::with_capacity(8_192);
+        buffer.extend_from_slice(&[7; 8_192]);
+        buffer.clear();
+        assert!(buffer.is_empty());
+        buffer.extend_from_slice(&[1; 5]);
+        buffer.pad_to(4_096);
+        assert_eq!(buffer.len(), 4_096);
+        assert!(buffer.as_slice()[5..].iter().all(|&byte| byte == 0));
+        buffer.pad_to(4_096);
+        assert_eq!(buffer.len(), 4_096);
+    }
+
+    #[test]
+    #[should_panic(expected = "put_at")]
+    fn put_at_past_the_end_is_refused() {
+        AlignedBuffer::with_capacity(100).put_at(0, &[1]);
+    }
+
+    #[test]
+    fn pooled_blocks_come_back_and_large_ones_do_not() {
+        let pool = BufferPool::lazy();
+        let first = pool.take(100);
+        let place = first.as_slice().as_ptr();
+        drop(first);
+        assert_eq!(pool.take(POOLED_SIZE).as_slice().as_ptr(), place);
+        drop(pool.take(POOLED_SIZE + 1));
+        assert_eq!(pool.free.lock().blocks.len(), 1);
+        let taken: Vec<AlignedBuffer> = (0..POOLED_COUNT + 2).map(|_| pool.take(100)).collect();
+        assert_eq!(taken.iter().filter(|buffer| buffer.home.is_some()).count(), POOLED_COUNT);
+        drop(taken);
+        assert_eq!(pool.free.lock().blocks.len(), POOLED_COUNT);
+    }
+
+    #[test]
+    fn a_registered_block_that_is_outgrown_goes_home() {
+        let (pool, places) = BufferPool::registered();
+        assert_eq!(places.len(), POOLED_COUNT);
+        let mut buffer = pool.take(10);
+        assert!(buffer.registered_index().is_some());
+        assert_eq!(pool.free.lock().blocks.len(), POOLED_COUNT - 1);
+        buffer.extend_from_slice(&vec![9; POOLED_SIZE]);
+        buffer.extend_from_slice(&[8]);
+        assert_eq!(buffer.registered_index(), None);
+        assert_eq!(buffer.as_slice().last(), Some(&8));
+        assert_eq!(pool.free.lock().blocks.len(), POOLED_COUNT);
+    }
+}

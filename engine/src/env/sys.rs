@@ -1,0 +1,72 @@
+//! The system calls that the standard library does not offer, each as one safe function.
+//!
+//! Nothing here decides anything: callers in `real_file` and `real` say what a failure means.
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn offset(position: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(position).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+/// One `pwritev`; may write less than asked. Takes at most the first 1,024 parts.
+pub(super) fn pwritev(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+    let count = parts.len().min(1_024) as libc::c_int;
+    // SAFETY: `IoSlice` has the layout of `iovec` (the standard library promises it), `count` of them are there, and their
+    // memory is borrowed for the length of the call.
+    let written = unsafe { libc::pwritev(fd.as_raw_fd(), parts.as_ptr().cast(), count, offset(position)?) };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// Reads one byte if that needs no waiting for the medium.
+pub(super) fn read_byte_nowait(fd: BorrowedFd<'_>, position: u64) -> io::Result<usize> {
+    let mut byte = 0u8;
+    let part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: `part` names one byte that lives through the call.
+    let read = unsafe { libc::preadv2(fd.as_raw_fd(), &part, 1, offset(position)?, libc::RWF_NOWAIT) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Reserves space beyond or within the file without changing its size.
+pub(super) fn fallocate_keep_size(fd: BorrowedFd<'_>, position: u64, size: u64) -> io::Result<()> {
+    let (position, size) = (offset(position)?, offset(size)?);
+    // SAFETY: touches no memory of ours.
+    check(unsafe { libc::fallocate(fd.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, position, size) })
+}
+
+/// Starts writing the range's dirty pages.
+pub(super) fn start_writeback(fd: BorrowedFd<'_>, position: u64, size: u64) -> io::Result<()> {
+    let (position, size) = (offset(position)?, offset(size)?);
+    // SAFETY: touches no memory of ours.
+    check(unsafe { libc::sync_file_range(fd.as_raw_fd(), position, size, libc::SYNC_FILE_RANGE_WRITE) })
+}
+
+/// Says that the range will be read soon.
+pub(super) fn will_need(fd: BorrowedFd<'_>, position: u64, size: u64) -> io::Result<()> {
+    let (position, size) = (offset(position)?, offset(size)?);
+    // SAFETY: touches no memory of ours.
+    match unsafe { libc::posix_fadvise(fd.as_raw_fd(), position, size, libc::POSIX_FADV_WILLNEED) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Writes everything of the filesystem that `fd` lies on to its medium.
+pub(super) fn syncfs(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: touches no memory of ours.
+    check(unsafe { libc::syncfs(fd.as_raw_fd()) })
+}
+
+/// Bytes free to ordinary users on the filesystem that `fd` lies on.
+pub(super) fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: all zeros is a valid `statvfs`.
+    let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `answer` is ours and lives through the call.
+    check(unsafe { libc::fstatvfs(fd.as_raw_fd(), &mut answer) })?;
+    Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
+}
