@@ -1,0 +1,90 @@
+//! One request on its way through the head: what a handler is given and what it gives back.
+//!
+//! An ordinary operation is an `async fn handle(ctx: &Context, call: &Call, request: XRequest) -> Result<XResponse, Close>`
+//! and gets into the table through the `typed!` macro, which decodes before and encodes after it. Operations on the hot path
+//! (Produce, Fetch) take the `Call` itself and build their `Reply` by hand.
+
+use crate::codec;
+use crate::context::Context;
+use bytes::Bytes;
+use headwater_protocol::net::Piece;
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A request whose header is read and whose body is not.
+pub struct Call {
+    /// The version of the request, one of its row's.
+    pub version: i16,
+    /// Comes back in the answer.
+    pub correlation_id: i32,
+    /// What the client calls itself.
+    pub client_id: Option<StrBytes>,
+    /// Where the client connects from; none in a simulation.
+    pub peer: Option<SocketAddr>,
+    /// The body, a slice of the frame.
+    pub body: Bytes,
+}
+
+impl Call {
+    /// Decodes the body.
+    pub fn decode<R: Request>(&self) -> Result<R, Close> {
+        codec::decode_body(&self.body, self.version).map_err(Close::Malformed)
+    }
+
+    /// Encodes an answer, its frame length and header before it.
+    pub fn answer<A: Encodable + HeaderVersion>(&self, answer: &A) -> Result<Reply, Close> {
+        codec::encode_answer(self.correlation_id, self.version, answer).map(Reply::Bytes).map_err(Close::Unencodable)
+    }
+}
+
+/// What goes back to the client.
+pub enum Reply {
+    /// Nothing: Produce with acks = 0.
+    Nothing,
+    /// A whole frame.
+    Bytes(Bytes),
+    /// A whole frame in pieces, some of them ranges of files.
+    Pieces(Vec<Piece>),
+}
+
+/// The connection must close; nothing is answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Close {
+    /// The bytes are no such request.
+    #[error("malformed request: {0}")]
+    Malformed(codec::Malformed),
+    /// Our own answer does not fit its version: a bug of ours.
+    #[error("answer cannot be encoded: {0}")]
+    Unencodable(codec::Unencodable),
+    /// The protocol says to close, for the reason given.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// The engine has stopped.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// A request being handled. It is polled once right away, on the connection's task, so what stands before the first await
+/// happens in the order of the requests.
+pub type Running = Pin<Box<dyn Future<Output = Result<Reply, Close>> + Send>>;
+
+/// Starts to handle a request.
+pub type Handler = fn(Arc<Context>, Call) -> Running;
+
+/// Makes a `Handler` of an operation's `async fn handle(ctx: &Context, call: &Call, request) -> Result<response, Close>`.
+macro_rules! typed {
+    ($handle:path) => {{
+        fn run(ctx: std::sync::Arc<$crate::context::Context>, call: $crate::call::Call) -> $crate::call::Running {
+            Box::pin(async move {
+                let request = call.decode()?;
+                let answer = $handle(&ctx, &call, request).await?;
+                call.answer(&answer)
+            })
+        }
+        run
+    }};
+}
+pub(crate) use typed;
