@@ -1,0 +1,241 @@
+//! The check that a batch from outside passes before it is stored.
+//!
+//! It refuses what a consumer could not read back, and what would break the log's own promises (consecutive offsets,
+//! true timestamps). The order of the checks is the reference broker's, because it decides which error a batch with two
+//! faults gets. Stricter than it in four places, where taking the bytes would only move the failure to the consumers:
+//! bytes after the batch (there, a cut second batch is trimmed), offset deltas that are not 0, 1, 2, ... (there, stored
+//! as they are), lengths below -1 (there, null), and a transactional batch without a producer id.
+
+use bytes::{Bytes, BytesMut};
+
+use super::record::{Cursor, RawRecord};
+use super::{BatchError, BatchHeader, Codec, TimestampType, crc32c, verify_crc};
+use crate::TimestampMs;
+
+/// How deep the check goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validation {
+    /// Every record is looked at, compressed or not.
+    Full,
+    /// Compressed batches stay closed: their producer is trusted on what is inside. Others are walked all the same.
+    Header,
+}
+
+/// What a topic takes, and when it is now.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// The largest batch in bytes, as sent and as stored.
+    pub batch_size_max: usize,
+    /// Who gives the records their timestamps.
+    pub timestamp_type: TimestampType,
+    /// How far a producer's timestamp may lie in the past.
+    pub timestamp_before_max_ms: i64,
+    /// How far a producer's timestamp may lie in the future.
+    pub timestamp_after_max_ms: i64,
+    /// The append time.
+    pub now: TimestampMs,
+    /// How deep the check goes.
+    pub validation: Validation,
+    /// The codec that batches are stored in. None: the one that the producer chose.
+    pub compression: Option<Codec>,
+    /// The most bytes that the records of one batch may inflate to.
+    pub decompressed_size_max: usize,
+    /// Whether a record without a key is refused, as a compacted topic must. Opens compressed batches in any case.
+    pub key_required: bool,
+}
+
+impl Rules {
+    /// The rules of a topic that is left at its defaults.
+    #[must_use]
+    pub fn new(now: TimestampMs) -> Rules {
+        Rules {
+            batch_size_max: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            now,
+            validation: Validation::Full,
+            compression: None,
+            decompressed_size_max: 64 << 20,
+            key_required: false,
+        }
+    }
+
+    /// Whether a producer may say that a record is from this time. -1 says nothing and is always allowed.
+    fn allows(&self, timestamp: TimestampMs) -> bool {
+        if timestamp == NO_TIMESTAMP {
+            return true;
+        }
+        // A difference that does not fit is too large whatever the limits are.
+        self.now.0.checked_sub(timestamp.0).is_some_and(|age| {
+            age <= self.timestamp_before_max_ms
+                && age.checked_neg().is_some_and(|lead| lead <= self.timestamp_after_max_ms)
+        })
+    }
+
+    fn timestamp_error(&self, record_index: i32, timestamp: TimestampMs) -> BatchError {
+        let first = self.now.0.saturating_sub(self.timestamp_before_max_ms);
+        let last = self.now.0.saturating_add(self.timestamp_after_max_ms);
+        BatchError::Timestamp {
+            record_index,
+            why: format!("timestamp {timestamp} is out of range, it should be within [{first}, {last}]").into(),
+        }
+    }
+}
+
+/// The timestamp of a record that has none.
+pub(super) const NO_TIMESTAMP: TimestampMs = TimestampMs(-1);
+
+/// A batch that may be stored: whole, its CRC right, its records readable. Only [`check()`] and a builder make one.
+#[derive(Debug, Clone)]
+pub struct CheckedBatch {
+    bytes: Bytes,
+    header: BatchHeader,
+}
+
+impl CheckedBatch {
+    /// The bytes as they are to be stored, but for the base offset and the leader epoch: see [`BatchHeader::patch`].
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What the bytes' header says.
+    #[must_use]
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// The parts.
+    #[must_use]
+    pub fn into_parts(self) -> (Bytes, BatchHeader) {
+        (self.bytes, self.header)
+    }
+}
+
+/// Checks that `bytes` are exactly one batch that a topic with these rules takes.
+///
+/// The result has the bytes as they are to be stored. They are the ones that came in, without a copy, unless the max
+/// timestamp was wrong, the topic stamps batches itself, or it asks for another codec.
+pub fn check(bytes: Bytes, rules: &Rules) -> Result<CheckedBatch, BatchError> {
+    let header = BatchHeader::parse(&bytes)?;
+    if bytes.len() < header.size {
+        return Err(BatchError::invalid(format!("the batch is cut: {} of {} bytes", bytes.len(), header.size)));
+    }
+    if bytes.len() > header.size {
+        return Err(BatchError::invalid(format!("{} bytes follow the batch", bytes.len() - header.size)));
+    }
+    if header.base_offset.0 != 0 {
+        return Err(BatchError::invalid(format!("the base offset is {}, not 0", header.base_offset)));
+    }
+    if header.size > rules.batch_size_max {
+        return Err(BatchError::TooLarge { size: header.size, max: rules.batch_size_max });
+    }
+    verify_crc(&bytes)?;
+    let codec = header.attributes.codec()?;
+    check_header(&header)?;
+
+    let section = bytes.get(BatchHeader::SIZE..).unwrap_or_default();
+    let max_timestamp = match codec {
+        Codec::None => walk(&header, section, rules)?,
+        _ => return Err(BatchError::UnsupportedCodec(codec.number())),
+    };
+    let stamped = match rules.timestamp_type {
+        TimestampType::CreateTime => max_timestamp,
+        TimestampType::LogAppendTime => rules.now,
+    };
+    if header.max_timestamp == stamped && header.attributes.timestamp_type() == rules.timestamp_type {
+        return Ok(CheckedBatch { bytes, header });
+    }
+    let attributes = header.attributes.with_timestamp_type(rules.timestamp_type);
+    let header = BatchHeader { attributes, max_timestamp: stamped, ..header };
+    Ok(assemble(header, section))
+}
+
+/// What the header alone can tell.
+fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
+    if header.record_count <= 0 {
+        return Err(BatchError::invalid(format!("the record count is {}", header.record_count)));
+    }
+    if i64::from(header.last_offset_delta) + 1 != i64::from(header.record_count) {
+        let (delta, count) = (header.last_offset_delta, header.record_count);
+        return Err(BatchError::invalid(format!("a last offset delta of {delta} does not fit {count} records")));
+    }
+    if header.attributes.is_control() {
+        return Err(BatchError::invalid("clients may not write control batches"));
+    }
+    if header.has_producer() && header.base_sequence < 0 {
+        let (sequence, producer) = (header.base_sequence, header.producer_id);
+        return Err(BatchError::invalid(format!("sequence {sequence} in a batch of producer {producer}")));
+    }
+    if header.attributes.is_transactional() && !header.has_producer() {
+        return Err(BatchError::invalid("a transactional batch without a producer id"));
+    }
+    Ok(())
+}
+
+/// Looks at every record once and returns the largest timestamp, -1 when no record has one.
+///
+/// A fault in the structure wins over a timestamp out of range, wherever in the batch it lies.
+fn walk(header: &BatchHeader, section: &[u8], rules: &Rules) -> Result<TimestampMs, BatchError> {
+    let checks_time = rules.timestamp_type == TimestampType::CreateTime;
+    let mut refused = refuse_stamped(header, rules);
+    let mut max_timestamp = NO_TIMESTAMP;
+    let mut cursor = Cursor::new(section);
+    for index in 0..header.record_count {
+        if cursor.rest().is_empty() {
+            let count = header.record_count;
+            return Err(BatchError::invalid(format!("{count} records are declared, {index} are there")));
+        }
+        let record = RawRecord::read(&mut cursor).map_err(|why| BatchError::invalid_record(index, why))?;
+        if record.offset_delta != index {
+            let why = format!("offset delta {} where {index} is due", record.offset_delta);
+            return Err(BatchError::invalid_record(index, why));
+        }
+        let Some(timestamp) = header.base_timestamp.0.checked_add(record.timestamp_delta).map(TimestampMs) else {
+            return Err(BatchError::invalid_record(index, "the timestamp overflows"));
+        };
+        max_timestamp = max_timestamp.max(timestamp);
+        if refused.is_none() {
+            if rules.key_required && record.key.is_none() {
+                let why = "a compacted topic takes no record without a key";
+                refused = Some(BatchError::invalid_record(index, why));
+            } else if checks_time && !rules.allows(timestamp) {
+                refused = Some(rules.timestamp_error(index, timestamp));
+            }
+        }
+    }
+    if !cursor.rest().is_empty() {
+        let (count, rest) = (header.record_count, cursor.rest().len());
+        return Err(BatchError::invalid(format!("{rest} bytes follow the {count} records that are declared")));
+    }
+    refused.map_or(Ok(max_timestamp), Err)
+}
+
+/// A producer that sets the append-time bit claims to be the log.
+///
+/// As in the reference, a topic with append times refuses that; one with create times takes the batch when the claimed
+/// time is one that a producer may claim, and the bit is cleared, so that the records' own timestamps come to light.
+fn refuse_stamped(header: &BatchHeader, rules: &Rules) -> Option<BatchError> {
+    if header.attributes.timestamp_type() == TimestampType::CreateTime {
+        return None;
+    }
+    if rules.timestamp_type == TimestampType::LogAppendTime || header.max_timestamp == NO_TIMESTAMP {
+        let why = "producers may not set the timestamp type to append time".into();
+        return Some(BatchError::Timestamp { record_index: 0, why });
+    }
+    (!rules.allows(header.max_timestamp)).then(|| rules.timestamp_error(0, header.max_timestamp))
+}
+
+/// Puts a header and records together, and gives the header the size and the CRC that fit.
+pub(super) fn assemble(header: BatchHeader, section: &[u8]) -> CheckedBatch {
+    let mut header = BatchHeader { size: BatchHeader::SIZE + section.len(), ..header };
+    let mut bytes = BytesMut::with_capacity(header.size);
+    bytes.extend_from_slice(&header.to_bytes());
+    bytes.extend_from_slice(section);
+    header.crc = bytes.get(BatchHeader::ATTRIBUTES_AT..).map_or(0, crc32c);
+    if let Some(field) = bytes.get_mut(BatchHeader::CRC_AT..BatchHeader::ATTRIBUTES_AT) {
+        field.copy_from_slice(&header.crc.to_be_bytes());
+    }
+    CheckedBatch { bytes: bytes.freeze(), header }
+}
