@@ -112,11 +112,25 @@ pub struct WalWrite {
     pub tag: u64,
 }
 
+impl WalWrite {
+    /// Whether a device may take it: direct writes must start and end at multiples of 4 KiB.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        const UNIT: usize = super::aligned::ALIGNMENT;
+        let size = self.block.len();
+        if size > 0 && size.is_multiple_of(UNIT) && self.position.is_multiple_of(UNIT as u64) {
+            return Ok(());
+        }
+        let message = format!("a WAL block of {size} bytes at position {} is not a multiple of {UNIT}", self.position);
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    }
+}
+
 /// A completed write.
 pub struct Completed {
     /// Its tag.
     pub tag: u64,
-    /// What came of it. After an error nothing about the block's bytes on the medium is known.
+    /// What came of it. After an error nothing about the block's bytes on the medium is known, and the device calls no later
+    /// write with `sync` durable.
     pub result: io::Result<()>,
 }
 

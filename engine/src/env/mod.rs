@@ -10,6 +10,7 @@ mod real_file;
 mod rng;
 mod sys;
 mod unsynced;
+mod uring;
 
 pub use clock::{Clock, RealClock};
 pub use disk::{AlignedBuffer, Completed, DirLock, Disk, DiskFile, OpenMode, WalDevice, WalMethod, WalWrite};

@@ -15,11 +15,13 @@ pub(super) struct PortableDevice {
     buffers: Arc<BufferPool>,
     unsynced: Unsynced,
     done: Option<Completed>,
+    /// A write or flush has failed: nothing is called durable any more.
+    failed: bool,
 }
 
 impl PortableDevice {
     pub(super) fn new() -> PortableDevice {
-        PortableDevice { buffers: BufferPool::lazy(), unsynced: Unsynced::default(), done: None }
+        PortableDevice { buffers: BufferPool::lazy(), unsynced: Unsynced::default(), done: None, failed: false }
     }
 
     fn carry_out(&mut self, write: &WalWrite) -> io::Result<()> {
@@ -28,6 +30,9 @@ impl PortableDevice {
         if !write.sync {
             self.unsynced.add(file);
             return Ok(());
+        }
+        if self.failed {
+            return Err(io::Error::other("an earlier WAL write failed"));
         }
         for earlier in self.unsynced.take() {
             if !Arc::ptr_eq(&earlier, file) {
@@ -56,6 +61,7 @@ impl WalDevice for PortableDevice {
     }
 
     fn submit(&mut self, write: WalWrite) -> io::Result<()> {
+        write.check()?;
         if self.done.is_some() {
             return Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
@@ -63,6 +69,7 @@ impl WalDevice for PortableDevice {
             ));
         }
         let result = self.carry_out(&write);
+        self.failed |= result.is_err();
         self.done = Some(Completed { tag: write.tag, result });
         Ok(())
     }

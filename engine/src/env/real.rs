@@ -8,6 +8,7 @@ use super::disk::{DirLock, Disk, DiskFile, OpenMode, WalDevice, WalMethod};
 use super::portable::PortableDevice;
 use super::real_file::RealFile;
 use super::sys;
+use super::uring::UringDevice;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
@@ -91,10 +92,20 @@ impl Disk for RealDisk {
     }
 
     fn wal_device(&self, method: WalMethod, dir: &Path) -> io::Result<Box<dyn WalDevice>> {
-        let _ = dir;
         match method {
-            WalMethod::Portable | WalMethod::Auto => Ok(Box::new(PortableDevice::new())),
-            WalMethod::IoUring => Err(io::ErrorKind::Unsupported.into()),
+            WalMethod::Portable => Ok(Box::new(PortableDevice::new())),
+            WalMethod::IoUring => Ok(Box::new(UringDevice::probe(dir)?)),
+            WalMethod::Auto => match UringDevice::probe(dir) {
+                Ok(device) => {
+                    tracing::info!(method = device.name(), "WAL device chosen");
+                    Ok(Box::new(device))
+                }
+                Err(error) => {
+                    let device = PortableDevice::new();
+                    tracing::info!(method = device.name(), why = %error, "WAL device chosen; io_uring does not work here");
+                    Ok(Box::new(device))
+                }
+            },
         }
     }
 }

@@ -169,13 +169,12 @@ fn check_device(disk: &RealDisk, dir: &Path, mut device: Box<dyn WalDevice>) {
     assert_eq!(tags, (0..BLOCKS as u64).collect::<Vec<_>>());
     assert!(done.iter().all(|completed| completed.result.is_ok()));
 
-    // A block larger than the pool's, and a failing write: the descriptor of a file opened to read takes none.
+    // A block larger than the pool's; then failing writes: the descriptor of a file opened to read takes none.
     let mut large = AlignedBuffer::with_capacity(1);
     large.extend_from_slice(&vec![77; 3 << 20]);
     let read_only = disk.open(&path, OpenMode::Read).unwrap();
-    for (tag, file) in [(100, &file), (101, &read_only)] {
-        let block = if tag == 100 { std::mem::replace(&mut large, device.buffer(4096)) } else { device.buffer(4096) };
-        let mut block = block;
+    for (tag, file) in [(100, &file), (101, &read_only), (102, &read_only)] {
+        let mut block = std::mem::replace(&mut large, device.buffer(4096));
         if block.is_empty() {
             block.extend_from_slice(&[1; 4096]);
         }
@@ -206,4 +205,99 @@ fn the_portable_device_writes_what_recovery_reads() {
     let dir = folder.path().join("data");
     let device = disk.wal_device(WalMethod::Portable, &dir).unwrap();
     check_device(&disk, &dir, device);
+}
+
+/// Whether this machine lets us use io_uring at all; containers often do not.
+fn io_uring_is_allowed() -> bool {
+    match io_uring::IoUring::new(8) {
+        Ok(_) => true,
+        Err(error) => {
+            eprintln!("skipped: io_uring is refused here: {error}");
+            false
+        }
+    }
+}
+
+#[test]
+fn the_io_uring_device_writes_what_recovery_reads() {
+    let (folder, disk) = disk();
+    let dir = folder.path().join("data");
+    if io_uring_is_allowed() {
+        let device = disk.wal_device(WalMethod::IoUring, &dir).unwrap();
+        assert!(device.name().starts_with("io_uring"), "{}", device.name());
+        assert_eq!(disk.list(&dir).unwrap(), Vec::<String>::new(), "the probe leaves nothing behind");
+        check_device(&disk, &dir, device);
+        check_device(&disk, &dir, disk.wal_device(WalMethod::Auto, &dir).unwrap());
+    }
+}
+
+#[test]
+fn every_setting_of_the_io_uring_device_that_works_here_is_right() {
+    let (folder, disk) = disk();
+    let dir = folder.path().join("data");
+    if io_uring_is_allowed() {
+        let mut names = Vec::new();
+        for (direct, registered) in [(true, true), (true, false), (false, false), (false, true)] {
+            // Without direct I/O nothing but the ring is needed, and that is there.
+            match UringDevice::with(direct, registered, &dir) {
+                Ok(device) => {
+                    names.push(device.name());
+                    check_device(&disk, &dir, Box::new(device));
+                }
+                Err(error) => assert!(direct || registered, "{error}"),
+            }
+        }
+        eprintln!("checked: {names:?}");
+    }
+}
+
+#[test]
+fn probing_falls_back_to_the_portable_device() {
+    let (folder, disk) = disk();
+    let nowhere = folder.path().join("missing");
+    assert!(disk.wal_device(WalMethod::IoUring, &nowhere).is_err());
+    assert_eq!(disk.wal_device(WalMethod::Auto, &nowhere).unwrap().name(), "portable");
+}
+
+#[test]
+fn blocks_that_direct_io_cannot_take_are_refused_by_every_device() {
+    let (folder, disk) = disk();
+    let dir = folder.path().join("data");
+    fs::File::create(dir.join("wal")).unwrap();
+    for method in [WalMethod::Portable, WalMethod::Auto] {
+        let mut device = disk.wal_device(method, &dir).unwrap();
+        let file = device.open(&dir.join("wal")).unwrap();
+        for (size, position) in [(0usize, 0u64), (100, 0), (4096, 512)] {
+            let mut block = device.buffer(4096);
+            block.extend_from_slice(&vec![1; size]);
+            let write = WalWrite { file: file.clone(), position, block: Arc::new(block), sync: true, tag: 0 };
+            assert_eq!(device.submit(write).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
+}
+
+#[test]
+fn a_device_that_is_dropped_waits_for_its_writes() {
+    let (folder, disk) = disk();
+    let dir = folder.path().join("data");
+    let path = dir.join("wal");
+    fs::write(&path, vec![0; 16 << 20]).unwrap();
+    for _ in 0..20 {
+        let mut device = disk.wal_device(WalMethod::Auto, &dir).unwrap();
+        let file = device.open(&path).unwrap();
+        for index in 0..device.depth() {
+            let mut block = device.buffer(1 << 20);
+            block.extend_from_slice(&vec![index as u8 + 1; 1 << 20]);
+            let position = (index << 20) as u64;
+            let write = WalWrite { file: file.clone(), position, block: Arc::new(block), sync: false, tag: 0 };
+            device.submit(write).unwrap();
+        }
+        let depth = device.depth();
+        drop((file, device));
+        let content = fs::read(&path).unwrap();
+        for index in 0..depth {
+            assert!(content[index << 20..(index + 1) << 20].iter().all(|&byte| byte == index as u8 + 1));
+        }
+        fs::write(&path, vec![0; 16 << 20]).unwrap();
+    }
 }
