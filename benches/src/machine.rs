@@ -1,0 +1,106 @@
+//! What a result must say about where it was made, and counters of the process, the disk and the machine.
+//!
+//! Only the kind of machine is named, never its host name or paths, because results are committed.
+
+use serde::Serialize;
+use std::path::Path;
+use std::{fs, process};
+
+/// The kind of machine, and how busy it was.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Processor model and flags that matter are summed up by the model name.
+    pub cpu: String,
+    /// How many of them.
+    pub cores: usize,
+    /// Memory in GiB.
+    pub memory_gib: u64,
+    /// Kernel release without local suffixes.
+    pub kernel: String,
+    /// File system type and block device of the measured folder.
+    pub file_system: String,
+    /// One-minute load average when the run began: other work on the machine shows here.
+    pub load_at_start: f64,
+}
+
+impl Machine {
+    /// Describes this machine, and the file system that `dir` lies on.
+    #[must_use]
+    pub fn describe(dir: &Path) -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let memory_kib = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0);
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mount = mount_of(dir);
+        Self {
+            cpu: cpu.trim_start_matches([' ', '\t', ':']).into(),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_gib: memory_kib.div_ceil(1 << 20),
+            kernel: kernel.split('-').next().unwrap_or_default().trim().into(),
+            file_system: mount.map_or_else(|| "unknown".into(), |(device, kind)| format!("{kind} on {device}")),
+            load_at_start: load_average(),
+        }
+    }
+}
+
+/// One-minute load average.
+#[must_use]
+pub fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+}
+
+/// The commit that was measured, marked when the work tree differs from it; "unknown" outside a repository.
+#[must_use]
+pub fn commit() -> String {
+    let git = |args: &[&str]| {
+        let out = process::Command::new("git").args(args).output().ok()?;
+        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    };
+    let Some(hash) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".into() };
+    match git(&["status", "--porcelain", "--untracked-files=no"]) {
+        Some(changes) if changes.is_empty() => hash,
+        _ => format!("{hash}-modified"),
+    }
+}
+
+/// Device name (without `/dev/`) and file system type below `dir`.
+fn mount_of(dir: &Path) -> Option<(String, String)> {
+    let dir = dir.canonicalize().ok()?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let fields = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        Some((fields.next()?, fields.next()?, fields.next()?))
+    });
+    let (device, _, kind) = fields.filter(|(_, at, _)| dir.starts_with(at)).max_by_key(|(_, at, _)| at.len())?;
+    Some((device.trim_start_matches("/dev/").into(), kind.into()))
+}
+
+/// Bytes written to the block device below `dir` since the machine started, by everybody; `None` when it has no counter.
+#[must_use]
+pub fn device_bytes_written(dir: &Path) -> Option<u64> {
+    let (device, _) = mount_of(dir)?;
+    let stat = fs::read_to_string(format!("/sys/class/block/{device}/stat")).ok()?;
+    Some(stat.split_whitespace().nth(6)?.parse::<u64>().ok()? * 512)
+}
+
+/// Bytes that this process caused to be written (`write_bytes`): direct writes, and pages that it made dirty. The file
+/// system's journal is not in it, other processes are not either.
+#[must_use]
+pub fn own_bytes_written() -> u64 {
+    let text = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_names_its_parts() {
+        let machine = Machine::describe(Path::new("/"));
+        assert!(machine.cores > 0 && machine.memory_gib > 0 && !machine.kernel.is_empty(), "{machine:?}");
+        assert_ne!(machine.file_system, "unknown");
+    }
+}

@@ -1,0 +1,152 @@
+//! The few system calls that the standard library does not offer, and memory aligned for direct I/O.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// Direct I/O wants memory, positions and lengths in multiples of this.
+pub const BLOCK: usize = 4096;
+
+/// Zeroed memory aligned to [`BLOCK`].
+pub struct Aligned {
+    start: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the allocation is owned by this value alone, like a Box<[u8]>.
+unsafe impl Send for Aligned {}
+
+impl Aligned {
+    /// `len` zeroed bytes; `len` is rounded up to a multiple of [`BLOCK`] and at least one.
+    #[must_use]
+    pub fn new(len: usize) -> Self {
+        let len = len.max(1).next_multiple_of(BLOCK);
+        let layout = Self::layout(len);
+        // SAFETY: the layout has a non-zero size.
+        let start = unsafe { alloc_zeroed(layout) };
+        if start.is_null() {
+            handle_alloc_error(layout);
+        }
+        Self { start, len }
+    }
+
+    fn layout(len: usize) -> Layout {
+        Layout::from_size_align(len, BLOCK).expect("a rounded length is a valid layout")
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `start` points to `len` initialised bytes that live as long as self.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+}
+
+impl Drop for Aligned {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, freed once.
+        unsafe { dealloc(self.start, Self::layout(self.len)) }
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn offset(value: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(value).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Reserves space; with `keep_size` the file does not grow.
+pub fn fallocate(file: &File, position: u64, len: u64, keep_size: bool) -> io::Result<()> {
+    let mode = if keep_size { libc::FALLOC_FL_KEEP_SIZE } else { 0 };
+    // SAFETY: plain system call on a descriptor that `file` keeps open.
+    check(unsafe { libc::fallocate(file.as_raw_fd(), mode, offset(position)?, offset(len)?) })
+}
+
+/// Makes everything on the file system of `file` durable.
+pub fn syncfs(file: &File) -> io::Result<()> {
+    // SAFETY: plain system call on a descriptor that `file` keeps open.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+/// Starts writing dirty pages of a range, without waiting and without any promise.
+pub fn start_writeback(file: &File, position: u64, len: u64) -> io::Result<()> {
+    // SAFETY: plain system call on a descriptor that `file` keeps open.
+    check(unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset(position)?, offset(len)?, libc::SYNC_FILE_RANGE_WRITE)
+    })
+}
+
+/// Writes `parts`, one after the other, at `position` (at most 1,024 of them).
+pub fn write_vectored_at(file: &File, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    let count = libc::c_int::try_from(parts.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: IoSlice has the layout of iovec, and its memory outlives the call.
+    let written = unsafe { libc::pwritev(file.as_raw_fd(), parts.as_ptr().cast(), count, offset(position)?) };
+    match usize::try_from(written) {
+        Err(_) => Err(io::Error::last_os_error()),
+        Ok(written) if written == total => Ok(()),
+        // A short write means a full disk here; a benchmark need not go on.
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// CPU seconds (user and system) that this process has used, its kernel I/O workers included.
+#[must_use]
+pub fn cpu_seconds() -> f64 {
+    // SAFETY: rusage is plain data for which zero bytes are valid; the call fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// Raises the limit on open files as far as allowed, and returns it.
+pub fn raise_open_files() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls only touch the struct that they are given.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: see above.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+    Ok(limit.rlim_cur)
+}
+
+/// An eventfd: a counter that a thread waiting in io_uring can be woken by.
+pub fn eventfd() -> io::Result<File> {
+    // SAFETY: returns a new descriptor or -1.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    check(fd)?;
+    // SAFETY: the descriptor is new and owned by nobody else.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligned_memory_is_aligned_zeroed_and_writable() {
+        let mut memory = Aligned::new(5000);
+        assert_eq!(memory.len(), 8192);
+        assert_eq!(memory.as_ptr() as usize % BLOCK, 0);
+        assert!(memory.iter().all(|&byte| byte == 0));
+        memory[8191] = 7;
+        assert_eq!(memory[8191], 7);
+    }
+}

@@ -1,0 +1,89 @@
+//! Decision 0002: a WAL beside segments, or synced segments alone.
+
+use super::commit::Setup;
+use super::device::{Method, create_file};
+use super::load::Plan;
+use super::methods::{Effort, one};
+use super::report::Case;
+use super::segments::{Durability, Segments};
+use std::io;
+use std::path::Path;
+
+/// What this measurement varies.
+pub const VARIED: [&str; 4] = ["bytes", "writers", "partitions", "way"];
+/// What its table shows.
+pub const COLUMNS: [&str; 9] = [
+    "acks_per_s",
+    "mb_per_s",
+    "rounds_per_s",
+    "p50_us",
+    "p99_us",
+    "cpu_s_per_million_acks",
+    "cpu_s_per_gb",
+    "own_bytes_per_byte",
+    "device_bytes_per_byte",
+];
+
+/// Size of the WAL file, recycled.
+pub const WAL_BYTES: u64 = 512 << 20;
+/// A checkpoint for every so many segment bytes.
+pub const CHECKPOINT_BYTES: u64 = 192 << 20;
+
+const PARTITIONS: [usize; 4] = [1, 100, 1_000, 10_000];
+/// Bytes of a record with the head of its batch, and how many writers have one outstanding.
+const LOADS: [(usize, usize); 2] = [(1085, 2_000), (16 * 1024 + 61, 500)];
+const CHECKPOINT: Durability = Durability::Checkpoint { every_bytes: CHECKPOINT_BYTES, wal_bytes: WAL_BYTES };
+const WAYS: [(&str, Method, Durability); 4] = [
+    ("WAL io_uring 4 + segments", Method::Uring(4), CHECKPOINT),
+    ("WAL fdatasync + segments", Method::Fdatasync, CHECKPOINT),
+    ("segments + syncfs", Method::Null, Durability::SyncfsPerRound),
+    ("segments + fdatasync each", Method::Null, Durability::FdatasyncEach),
+];
+
+/// Runs every case `repeats` times, interleaved as in [`super::methods::measure`].
+pub fn measure(dir: &Path, effort: Effort, round_bytes_max: usize, only: &str) -> io::Result<Vec<Case>> {
+    let mut keys = Vec::new();
+    for (record_bytes, writers) in LOADS {
+        for partitions in PARTITIONS {
+            keys.extend(WAYS.map(|way| (record_bytes, writers, partitions, way)));
+        }
+    }
+    // One sync for each file takes seconds a round from here on, so that a short run would measure nothing.
+    keys.retain(|&(_, _, partitions, (.., durability))| durability != Durability::FdatasyncEach || partitions <= 100);
+    let mut cases: Vec<Case> = keys
+        .iter()
+        .map(|&(record_bytes, writers, partitions, (name, ..))| {
+            Case::new(vec![record_bytes.to_string(), writers.to_string(), partitions.to_string(), name.into()])
+        })
+        .collect();
+    let wanted: Vec<usize> = (0..cases.len()).filter(|&at| cases[at].name.join(" ").contains(only)).collect();
+    let wal = dir.join("wal");
+    create_file(&wal, WAL_BYTES, true)?;
+    for repeat in 0..effort.repeats {
+        let mut order = wanted.clone();
+        if repeat % 2 == 1 {
+            order.reverse();
+        }
+        for at in order {
+            let (record_bytes, writers, partitions, (_, method, durability)) = keys[at];
+            let segments = Segments::create(&dir.join("segments"), partitions, durability)?;
+            let setup = Setup {
+                wal: &wal,
+                wal_bytes: WAL_BYTES,
+                recycle: true,
+                method,
+                record_bytes,
+                // Without a WAL a round has no block, so nothing but the writers bounds it.
+                round_bytes_max: if method == Method::Null { 64 << 20 } else { round_bytes_max },
+                segments: Some(segments),
+            };
+            let plan = Plan { writers, partitions, warm_up: effort.warm_up, measured: effort.measured };
+            cases[at].runs.push(one(dir, setup, plan)?);
+        }
+        eprintln!("partitions: round {} of {} done", repeat + 1, effort.repeats);
+    }
+    std::fs::remove_file(&wal)?;
+    cases.retain(|case| !case.runs.is_empty());
+    cases.iter_mut().for_each(Case::sum_up);
+    Ok(cases)
+}
