@@ -158,7 +158,7 @@ fn committer(
         // Wait for the medium; an eager device also returns when the doorbell rings.
         if eager && !free.is_empty() {
             bell.sleeping.store(true, Ordering::SeqCst);
-            let wait = records.is_empty();
+            let wait = ended || records.is_empty();
             device.reap(wait, &mut done)?;
             bell.sleeping.store(false, Ordering::SeqCst);
         } else {

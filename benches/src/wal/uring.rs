@@ -3,7 +3,7 @@
 
 use super::device::Device;
 use crate::sys::{self, Aligned};
-use io_uring::{IoUring, opcode, types};
+use io_uring::{EnterFlags, IoUring, opcode, types};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -98,8 +98,9 @@ impl Device for Uring {
             self.ring.submit_and_wait(usize::from(wait))?;
             self.unsubmitted = false;
         } else {
-            // With deferred task running completions only appear when the thread asks for them.
-            self.ring.submitter().submit_and_wait(0)?;
+            // With deferred task running completions only appear when the thread asks for events.
+            // SAFETY: submits nothing and passes no argument.
+            unsafe { self.ring.submitter().enter::<()>(0, 0, EnterFlags::GETEVENTS.bits(), None)? };
         }
         while let Some(completion) = self.ring.completion().next() {
             let (tag, result) = (completion.user_data(), completion.result());

@@ -1,0 +1,198 @@
+//! Record batches, version 2: one encoder, and a walk over fetched ones.
+//!
+//! ```text
+//! 0 base offset i64 | 8 length i32 | 12 leader epoch i32 | 16 magic i8 | 17 crc u32 | 21 attributes i16
+//! 23 last offset delta i32 | 27 base timestamp i64 | 35 max timestamp i64 | 43 producer id i64 | 51 epoch i16
+//! 53 base sequence i32 | 57 record count i32 | 61 records
+//! ```
+//! The CRC-32C covers everything from the attributes on; the length counts from the leader epoch on.
+
+use super::error::Error;
+use super::wire::Reader;
+use crc_fast::{CrcAlgorithm, checksum};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Bytes of a batch before its records.
+pub const HEAD: usize = 61;
+
+/// An encoded batch, to be sent many times.
+pub struct Batch {
+    /// The bytes as Produce carries them.
+    pub bytes: Vec<u8>,
+    /// How many records it holds.
+    pub records: u64,
+    /// Bytes of the values.
+    pub value_bytes: u64,
+}
+
+impl Batch {
+    /// A batch of as many records with values of `record_bytes` as fit into `batch_bytes_max`, at least one. The values are
+    /// random, so that nothing on the way can compress them.
+    #[must_use]
+    pub fn filled(record_bytes: usize, batch_bytes_max: usize) -> Self {
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        let mut values = Vec::new();
+        let mut size = HEAD;
+        loop {
+            let record = record(values.len(), record_bytes, &mut random);
+            if !values.is_empty() && size + record.len() > batch_bytes_max {
+                break;
+            }
+            size += record.len();
+            values.push(record);
+            if size >= batch_bytes_max {
+                break;
+            }
+        }
+        Self::of(&values, record_bytes)
+    }
+
+    fn of(records: &[Vec<u8>], record_bytes: usize) -> Self {
+        let count = i32::try_from(records.len()).expect("a batch holds far fewer records");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let now = i64::try_from(now).unwrap_or(0);
+        let mut bytes = Vec::with_capacity(HEAD + records.iter().map(Vec::len).sum::<usize>());
+        bytes.extend(0i64.to_be_bytes());
+        bytes.extend(0i32.to_be_bytes());
+        bytes.extend((-1i32).to_be_bytes());
+        bytes.push(2);
+        bytes.extend(0u32.to_be_bytes());
+        bytes.extend(0i16.to_be_bytes());
+        bytes.extend((count - 1).to_be_bytes());
+        bytes.extend(now.to_be_bytes());
+        bytes.extend(now.to_be_bytes());
+        // No producer id, epoch or sequence: not idempotent, so that the same bytes may be sent again.
+        bytes.extend((-1i64).to_be_bytes());
+        bytes.extend((-1i16).to_be_bytes());
+        bytes.extend((-1i32).to_be_bytes());
+        bytes.extend(count.to_be_bytes());
+        records.iter().for_each(|record| bytes.extend(record));
+        let length = i32::try_from(bytes.len() - 12).expect("a batch is far below 2 GiB");
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        let crc = crc_of(&bytes);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        Self { bytes, records: records.len() as u64, value_bytes: (records.len() * record_bytes) as u64 }
+    }
+}
+
+/// A record without key and headers.
+fn record(offset_delta: usize, value_bytes: usize, random: &mut u64) -> Vec<u8> {
+    let mut body = vec![0]; // attributes
+    varint(&mut body, 0); // timestamp delta
+    varint(&mut body, offset_delta as i64);
+    varint(&mut body, -1); // no key
+    varint(&mut body, value_bytes as i64);
+    let value_from = body.len();
+    while body.len() - value_from < value_bytes {
+        // xorshift64: fast, and random enough to defeat compression.
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        body.extend(random.to_le_bytes());
+    }
+    body.truncate(value_from + value_bytes);
+    varint(&mut body, 0); // no headers
+    let mut out = Vec::with_capacity(body.len() + 5);
+    varint(&mut out, body.len() as i64);
+    out.extend(body);
+    out
+}
+
+/// A zigzag variable-length integer.
+fn varint(out: &mut Vec<u8>, value: i64) {
+    let mut left = (value << 1 ^ value >> 63) as u64;
+    while left >= 0x80 {
+        out.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    out.push(left as u8);
+}
+
+fn crc_of(batch: &[u8]) -> u32 {
+    // CRC-32C ("iSCSI") yields 32 bits in the lower half.
+    checksum(CrcAlgorithm::Crc32Iscsi, &batch[21..]) as u32
+}
+
+/// What a walk over fetched batches found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// Bytes of whole batches.
+    pub bytes: u64,
+    /// Their records.
+    pub records: u64,
+    /// The offset after the last.
+    pub next_offset: i64,
+}
+
+/// Walks the whole batches in `bytes`, checks each CRC and that offsets go on without a gap from `offset`. A cut batch at the
+/// end is no error: a broker may stop anywhere.
+pub fn walk(bytes: &[u8], offset: i64) -> Result<Walked, Error> {
+    let mut walked = Walked { next_offset: offset, ..Walked::default() };
+    let mut left = bytes;
+    while left.len() >= HEAD {
+        let mut head = Reader::new(left);
+        let (base, length) = (head.i64()?, head.count()?);
+        let Some(batch) = left.get(..length + 12).filter(|batch| batch.len() >= HEAD) else { break };
+        let mut head = Reader::new(&batch[16..]);
+        let (magic, crc) = (head.i8()?, head.i32()?);
+        head.i16()?;
+        let delta = head.i32()?;
+        let count = Reader::new(&batch[57..]).count()?;
+        if magic != 2 || crc as u32 != crc_of(batch) {
+            return Err(Error::Answer(format!("the batch at offset {base} is damaged (magic {magic})")));
+        }
+        // The first batch may begin before the offset that was asked for, none may begin after the one expected.
+        if base > walked.next_offset {
+            return Err(Error::Answer(format!(
+                "offset {} is missing: the next batch is at {base}",
+                walked.next_offset
+            )));
+        }
+        walked.bytes += batch.len() as u64;
+        walked.records += count as u64;
+        walked.next_offset = base + i64::from(delta) + 1;
+        left = &left[batch.len()..];
+    }
+    Ok(walked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filled_batch_walks_back_and_stays_within_its_size() {
+        let batch = Batch::filled(1024, 65536);
+        assert!(batch.bytes.len() <= 65536 && batch.bytes.len() > 64000, "{}", batch.bytes.len());
+        assert_eq!((batch.records, batch.value_bytes), (63, 63 * 1024));
+        let walked = walk(&batch.bytes, 0).unwrap();
+        assert_eq!(walked, Walked { bytes: batch.bytes.len() as u64, records: 63, next_offset: 63 });
+    }
+
+    #[test]
+    fn batch_of_one_record_may_exceed_the_size() {
+        assert_eq!(Batch::filled(1024, 1).records, 1);
+    }
+
+    #[test]
+    fn damaged_missing_and_cut_batches_are_told_apart() {
+        let batch = Batch::filled(100, 1000);
+        let mut damaged = batch.bytes.clone();
+        damaged[200] ^= 1;
+        assert!(walk(&damaged, 0).is_err());
+        let mut later = batch.bytes.clone();
+        later[..8].copy_from_slice(&5i64.to_be_bytes());
+        assert!(walk(&later, 3).is_err());
+        assert_eq!(walk(&batch.bytes[..batch.bytes.len() - 1], 0).unwrap(), Walked::default());
+    }
+
+    #[test]
+    fn varints_match_the_zigzag_definition() {
+        for (value, bytes) in [(0, vec![0]), (-1, vec![1]), (1, vec![2]), (64, vec![0x80, 1]), (1024, vec![0x80, 0x10])]
+        {
+            let mut out = Vec::new();
+            varint(&mut out, value);
+            assert_eq!(out, bytes, "{value}");
+        }
+    }
+}

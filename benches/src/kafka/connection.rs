@@ -1,0 +1,70 @@
+//! One connection: frames out, frames in, in order.
+
+use super::error::Error;
+use super::wire::Reader;
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// An answer that takes longer is an error, so that a hanging server ends the run.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// Larger answers than this are an error.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// A blocking connection to a broker.
+pub struct Connection {
+    stream: BufReader<TcpStream>,
+    sent: i32,
+    received: i32,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    pub fn open(address: SocketAddr) -> Result<Self, Error> {
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_WAIT))?;
+        stream.set_write_timeout(Some(ANSWER_WAIT))?;
+        Ok(Self { stream: BufReader::with_capacity(16 << 10, stream), sent: 0, received: 0, answer: Vec::new() })
+    }
+
+    /// Sends a frame made by `Writer::request`, with the next correlation id.
+    pub fn send(&mut self, frame: &mut [u8]) -> Result<(), Error> {
+        self.sent = self.sent.wrapping_add(1);
+        frame[8..12].copy_from_slice(&self.sent.to_be_bytes());
+        Ok(self.stream.get_mut().write_all(frame)?)
+    }
+
+    /// Says that the last request gets no answer.
+    pub fn expect_no_answer(&mut self) {
+        self.received = self.received.wrapping_add(1);
+    }
+
+    /// Waits for the next answer and returns what follows its header. Brokers answer in the order of the requests.
+    pub fn receive(&mut self) -> Result<Reader<'_>, Error> {
+        let mut len = [0; 4];
+        self.stream.read_exact(&mut len)?;
+        let len = usize::try_from(i32::from_be_bytes(len)).unwrap_or(usize::MAX);
+        if !(4..=ANSWER_BYTES_MAX).contains(&len) {
+            return Err(Error::Answer(format!("an answer of {len} bytes")));
+        }
+        if self.answer.len() < len {
+            self.answer.resize(len, 0);
+        }
+        self.stream.read_exact(&mut self.answer[..len])?;
+        self.received = self.received.wrapping_add(1);
+        let mut reader = Reader::new(&self.answer[..len]);
+        let correlation = reader.i32()?;
+        if correlation != self.received {
+            return Err(Error::Answer(format!("answer {correlation} came instead of {}", self.received)));
+        }
+        Ok(reader)
+    }
+
+    /// Sends a frame and waits for its answer.
+    pub fn call(&mut self, mut frame: Vec<u8>) -> Result<Reader<'_>, Error> {
+        self.send(&mut frame)?;
+        self.receive()
+    }
+}
