@@ -1,0 +1,157 @@
+//! Memory for requests: a number of bytes that all connections of a listener share.
+//!
+//! A connection takes bytes as they arrive, not as they are announced, so that a client that announces much and sends nothing
+//! costs nothing. Several half-read requests could then hold everything and wait for each other; so one connection at a time
+//! may overdraw. What is taken is therefore at most the budget and one request, and somebody always gets on.
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// The shared bytes.
+pub struct Budget {
+    max: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    used: u64,
+    /// Whether some charge overdraws.
+    overdrawn: bool,
+    /// Whom to wake at the next release. Everybody is woken at once: waiting is rare.
+    waiting: Vec<Waker>,
+}
+
+impl Budget {
+    /// A budget of `max` bytes.
+    pub fn new(max: u64) -> Arc<Budget> {
+        Arc::new(Budget { max, state: Mutex::default() })
+    }
+
+    /// Bytes taken now.
+    pub fn used(&self) -> u64 {
+        self.state.lock().used
+    }
+
+    /// The bytes that there are.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+}
+
+/// Bytes taken from a budget; given back when it drops.
+pub struct Charge {
+    budget: Arc<Budget>,
+    bytes: u64,
+    overdraws: bool,
+}
+
+impl Charge {
+    /// Takes nothing yet.
+    pub fn new(budget: &Arc<Budget>) -> Charge {
+        Charge { budget: budget.clone(), bytes: 0, overdraws: false }
+    }
+
+    /// Bytes taken by this charge.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Takes `more` bytes, or registers the task for when some are given back.
+    pub fn poll_grow(&mut self, cx: &mut Context<'_>, more: u64) -> Poll<()> {
+        let mut state = self.budget.state.lock();
+        let fits = state.used == 0 || state.used.saturating_add(more) <= self.budget.max;
+        if !fits && !self.overdraws {
+            if state.overdrawn {
+                state.waiting.push(cx.waker().clone());
+                return Poll::Pending;
+            }
+            state.overdrawn = true;
+            self.overdraws = true;
+        }
+        state.used = state.used.saturating_add(more);
+        self.bytes = self.bytes.saturating_add(more);
+        Poll::Ready(())
+    }
+
+    /// Takes `more` bytes although they may not be there: for memory that is already in use. New requests then wait.
+    pub fn grow_at_once(&mut self, more: u64) {
+        let mut state = self.budget.state.lock();
+        state.used = state.used.saturating_add(more);
+        self.bytes = self.bytes.saturating_add(more);
+    }
+
+    /// Gives everything back but `keep` bytes.
+    pub fn shrink_to(&mut self, keep: u64) {
+        let back = self.bytes.saturating_sub(keep);
+        if back == 0 {
+            return;
+        }
+        self.bytes -= back;
+        let waiting = {
+            let mut state = self.budget.state.lock();
+            state.used = state.used.saturating_sub(back);
+            if self.overdraws && self.bytes == 0 {
+                self.overdraws = false;
+                state.overdrawn = false;
+            }
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn one_charge_overdraws_and_the_others_wait_until_bytes_come_back() {
+        let budget = Budget::new(100);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let mut cx = Context::from_waker(&waker);
+        let [mut a, mut b, mut c] = [(); 3].map(|()| Charge::new(&budget));
+        assert!(a.poll_grow(&mut cx, 60).is_ready());
+        assert!(b.poll_grow(&mut cx, 40).is_ready());
+        assert!(a.poll_grow(&mut cx, 30).is_ready(), "the first to exceed the budget overdraws");
+        assert!(b.poll_grow(&mut cx, 30).is_pending(), "the second waits");
+        assert!(a.poll_grow(&mut cx, 30).is_ready(), "the one that overdraws goes on");
+        assert!(c.poll_grow(&mut cx, 1).is_pending());
+        assert_eq!(budget.used(), 160);
+        assert_eq!(count.0.load(Ordering::Relaxed), 0);
+        drop(a);
+        assert_eq!(count.0.load(Ordering::Relaxed), 2, "both waiting tasks are woken");
+        assert!(b.poll_grow(&mut cx, 30).is_ready());
+        drop((b, c));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn an_empty_budget_admits_one_request_of_any_size() {
+        let budget = Budget::new(10);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut large = Charge::new(&budget);
+        assert!(large.poll_grow(&mut cx, 1_000).is_ready());
+        large.shrink_to(5);
+        assert_eq!(budget.used(), 5);
+    }
+}

@@ -1,0 +1,137 @@
+//! The accept loop: a bound on connections, and a shutdown that lets requests in flight finish.
+
+use crate::limits::Limits;
+use crate::metrics::{Ended, Metrics};
+use crate::shutdown::{Phase, Shutdown, Trigger};
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// How long the loop rests when the system gives no more descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// Accepts connections until the shutdown, and runs `connection` for each in a task of its own. Returns when all have ended;
+/// those that have not finished `limits.drain_max` after the shutdown began are told to stop.
+pub async fn serve<C, F>(
+    listener: TcpListener,
+    limits: &Limits,
+    metrics: Arc<Metrics>,
+    mut shutdown: Shutdown,
+    mut connection: C,
+) where
+    C: FnMut(TcpStream, Shutdown) -> F,
+    F: Future<Output = Ended> + Send + 'static,
+{
+    // The connections hear of their own trigger, so that the end of the drain reaches them too.
+    let (trigger, inner) = Trigger::new();
+    let mut tasks: JoinSet<()> = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.reached(Phase::Draining) => break,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(_) if tasks.len() >= limits.connections_max => metrics.over_bound(),
+            Ok((stream, _)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY refused");
+                }
+                metrics.accepted();
+                let running = connection(stream, inner.clone());
+                let end = CountEnd { metrics: metrics.clone(), how: Ended::Panicked };
+                tasks.spawn(async move {
+                    let mut end = end;
+                    end.how = running.await;
+                });
+            }
+            Err(error) => rest_after(&error).await,
+        }
+    }
+    drop(listener);
+    trigger.advance(Phase::Draining);
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    tokio::select! {
+        () = drained => return,
+        () = tokio::time::sleep(limits.drain_max) => {}
+        () = shutdown.reached(Phase::Stopped) => {}
+    }
+    trigger.advance(Phase::Stopped);
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Counts a connection's end, a panic's too: `how` is set only when the task comes to its end.
+struct CountEnd {
+    metrics: Arc<Metrics>,
+    how: Ended,
+}
+
+impl Drop for CountEnd {
+    fn drop(&mut self) {
+        if self.how == Ended::Panicked {
+            tracing::error!("a connection's task panicked; the connection is closed");
+        }
+        self.metrics.ended(self.how);
+    }
+}
+
+/// A connection that died before it was accepted costs nothing; without descriptors the loop would spin.
+async fn rest_after(error: &io::Error) {
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return;
+    }
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(ACCEPT_RETRY).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Echoes one byte, then waits for the shutdown.
+    async fn echo(mut stream: TcpStream, mut shutdown: Shutdown) -> Ended {
+        let mut byte = [0];
+        tokio::select! {
+            read = stream.read_exact(&mut byte) => if read.is_err() { return Ended::ByClient },
+            () = shutdown.reached(Phase::Draining) => return Ended::Shutdown,
+        }
+        if stream.write_all(&byte).await.is_err() {
+            return Ended::Broken;
+        }
+        shutdown.reached(Phase::Stopped).await;
+        Ended::Shutdown
+    }
+
+    #[tokio::test]
+    async fn a_connection_over_the_bound_is_closed_at_once_and_the_others_live() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = Limits { connections_max: 2, drain_max: Duration::from_millis(20), ..Limits::default() };
+        let metrics = Arc::new(Metrics::new("test", []));
+        let (trigger, shutdown) = Trigger::new();
+        let counted = metrics.clone();
+        let server = tokio::spawn(async move { serve(listener, &limits, counted, shutdown, echo).await });
+        let mut first = TcpStream::connect(address).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        first.write_all(b"a").await.unwrap();
+        assert_eq!(first.read_u8().await.unwrap(), b'a');
+        let mut third = TcpStream::connect(address).await.unwrap();
+        assert!(third.read_u8().await.is_err(), "the third is closed");
+        second.write_all(b"b").await.unwrap();
+        assert_eq!(second.read_u8().await.unwrap(), b'b', "the second is unharmed");
+        drop(second);
+        trigger.advance(Phase::Draining);
+        server.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
+        let snapshot = metrics.snapshot();
+        assert_eq!(
+            (snapshot.connections_open, snapshot.connections_accepted, snapshot.connections_over_bound),
+            (0, 2, 1)
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! The network seam: what a connection needs of its transport, and answers in pieces.
+//!
+//! An answer is a queue of pieces: bytes that were encoded, and ranges of files that hold records. Over a TCP socket a range
+//! goes out by `sendfile`, from the page cache to the socket; no byte of it is copied in user space. Over any other transport
+//! (a simulated network, tests, later TLS) it is read through the file's map. `Traffic` counts both roads, as a proof.
+//!
+//! Everything here is polled, by one task for a connection, and keeps what it has done so far: nothing is lost when the task
+//! is busy with something else for a while.
+
+mod memory;
+mod tcp;
+
+pub use memory::Memory;
+
+use crate::metrics::Traffic;
+use bytes::{Buf, Bytes};
+use headwater_engine::FileRange;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use tokio::io::ReadBuf;
+
+/// Bytes that one poll may send before other tasks get their turn.
+const POLL_BYTES_MAX: usize = 256 * 1024;
+
+/// Slices in one vectored write.
+const SLICES_MAX: usize = 64;
+
+/// A part of an answer.
+pub enum Piece {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// Record batches in a segment.
+    File(FileRange),
+}
+
+impl Piece {
+    /// Its size in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Piece::Bytes(bytes) => bytes.len(),
+            Piece::File(range) => range.len(),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Answers on their way out.
+#[derive(Default)]
+pub struct Outbox {
+    pieces: VecDeque<Piece>,
+    /// Bytes of the first piece that are sent; only ranges of files are sent in parts.
+    sent: usize,
+    bytes: u64,
+    memory: u64,
+}
+
+impl Outbox {
+    /// Adds a piece behind the others.
+    pub fn push(&mut self, piece: Piece) {
+        if piece.is_empty() {
+            return;
+        }
+        self.bytes += piece.len() as u64;
+        if let Piece::Bytes(bytes) = &piece {
+            self.memory += bytes.len() as u64;
+        }
+        self.pieces.push_back(piece);
+    }
+
+    /// Whether everything is sent.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Bytes not sent yet.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes not sent yet that take memory.
+    pub fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// The bytes at the front that lie in memory, up to the next range of a file, and whether one follows.
+    fn slices<'a>(&'a self, out: &mut Vec<io::IoSlice<'a>>) -> bool {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Bytes(bytes) if out.len() < SLICES_MAX => out.push(io::IoSlice::new(bytes)),
+                Piece::Bytes(_) => return true,
+                Piece::File(_) => return true,
+            }
+        }
+        false
+    }
+
+    /// The range of a file at the front: the range and how much of it is sent.
+    fn file(&self) -> Option<(&FileRange, usize)> {
+        match self.pieces.front() {
+            Some(Piece::File(range)) => Some((range, self.sent)),
+            _ => None,
+        }
+    }
+
+    /// Forgets `count` bytes at the front, because they are sent.
+    fn advance(&mut self, mut count: usize) {
+        self.bytes = self.bytes.saturating_sub(count as u64);
+        while count > 0 {
+            let Some(piece) = self.pieces.front_mut() else { return };
+            match piece {
+                Piece::Bytes(bytes) => {
+                    let step = count.min(bytes.len());
+                    bytes.advance(step);
+                    self.memory = self.memory.saturating_sub(step as u64);
+                    count -= step;
+                    if bytes.is_empty() {
+                        self.pieces.pop_front();
+                    }
+                }
+                Piece::File(range) => {
+                    let step = count.min(range.len() - self.sent);
+                    self.sent += step;
+                    count -= step;
+                    if self.sent == range.len() {
+                        self.pieces.pop_front();
+                        self.sent = 0;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A byte stream to a client. One task polls it, for both directions.
+pub trait Transport: Send + 'static {
+    /// Reads what is there; an empty read is the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
+
+    /// Sends until the outbox is empty. Returns how many bytes went out when some did; `Pending` when none could.
+    fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox, traffic: &Traffic) -> Poll<io::Result<usize>>;
+
+    /// The client's address, where there is one.
+    fn peer(&self) -> Option<SocketAddr>;
+}
