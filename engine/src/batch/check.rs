@@ -8,8 +8,9 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::build::recompress;
 use super::record::{Cursor, RawRecord};
-use super::{BatchError, BatchHeader, Codec, TimestampType, crc32c, verify_crc};
+use super::{BatchError, BatchHeader, Codec, TimestampType, crc32c, decompress, verify_crc};
 use crate::TimestampMs;
 
 /// How deep the check goes.
@@ -135,21 +136,37 @@ pub fn check(bytes: Bytes, rules: &Rules) -> Result<CheckedBatch, BatchError> {
     let codec = header.attributes.codec()?;
     check_header(&header)?;
 
-    let section = bytes.get(BatchHeader::SIZE..).unwrap_or_default();
-    let max_timestamp = match codec {
-        Codec::None => walk(&header, section, rules)?,
-        _ => return Err(BatchError::UnsupportedCodec(codec.number())),
+    let stored = bytes.get(BatchHeader::SIZE..).unwrap_or_default();
+    let target = rules.compression.unwrap_or(codec);
+    let opens = rules.validation == Validation::Full || rules.key_required || target != codec;
+    let inflated = match codec {
+        Codec::None => None,
+        codec if opens => Some(decompress(codec, stored, rules.decompressed_size_max)?),
+        _ => None,
+    };
+    let max_timestamp = match &inflated {
+        Some(section) => walk(&header, section, rules)?,
+        None if codec == Codec::None => walk(&header, stored, rules)?,
+        None => check_closed(&header, rules)?,
     };
     let stamped = match rules.timestamp_type {
         TimestampType::CreateTime => max_timestamp,
         TimestampType::LogAppendTime => rules.now,
     };
-    if header.max_timestamp == stamped && header.attributes.timestamp_type() == rules.timestamp_type {
+    let attributes = header.attributes.with_timestamp_type(rules.timestamp_type);
+    let unchanged = target == codec && attributes == header.attributes && stamped == header.max_timestamp;
+    if unchanged {
         return Ok(CheckedBatch { bytes, header });
     }
-    let attributes = header.attributes.with_timestamp_type(rules.timestamp_type);
     let header = BatchHeader { attributes, max_timestamp: stamped, ..header };
-    Ok(assemble(header, section))
+    if target == codec {
+        return assemble(header, stored);
+    }
+    let batch = recompress(header, inflated.as_deref().unwrap_or(stored), target)?;
+    if batch.header.size > rules.batch_size_max {
+        return Err(BatchError::TooLarge { size: batch.header.size, max: rules.batch_size_max });
+    }
+    Ok(batch)
 }
 
 /// What the header alone can tell.
@@ -176,10 +193,12 @@ fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
 
 /// Looks at every record once and returns the largest timestamp, -1 when no record has one.
 ///
-/// A fault in the structure wins over a timestamp out of range, wherever in the batch it lies.
+/// A fault in the structure wins over a refused record, and a timestamp out of range over a missing key, wherever in the
+/// batch they lie.
 fn walk(header: &BatchHeader, section: &[u8], rules: &Rules) -> Result<TimestampMs, BatchError> {
     let checks_time = rules.timestamp_type == TimestampType::CreateTime;
     let mut refused = refuse_stamped(header, rules);
+    let mut without_key = None;
     let mut max_timestamp = NO_TIMESTAMP;
     let mut cursor = Cursor::new(section);
     for index in 0..header.record_count {
@@ -196,20 +215,30 @@ fn walk(header: &BatchHeader, section: &[u8], rules: &Rules) -> Result<Timestamp
             return Err(BatchError::invalid_record(index, "the timestamp overflows"));
         };
         max_timestamp = max_timestamp.max(timestamp);
-        if refused.is_none() {
-            if rules.key_required && record.key.is_none() {
-                let why = "a compacted topic takes no record without a key";
-                refused = Some(BatchError::invalid_record(index, why));
-            } else if checks_time && !rules.allows(timestamp) {
-                refused = Some(rules.timestamp_error(index, timestamp));
-            }
+        if rules.key_required && record.key.is_none() {
+            without_key = without_key.or(Some(index));
+        } else if checks_time && refused.is_none() && !rules.allows(timestamp) {
+            refused = Some(rules.timestamp_error(index, timestamp));
         }
     }
     if !cursor.rest().is_empty() {
         let (count, rest) = (header.record_count, cursor.rest().len());
         return Err(BatchError::invalid(format!("{rest} bytes follow the {count} records that are declared")));
     }
+    let why = "a compacted topic takes no record without a key";
+    refused = refused.or(without_key.map(|index| BatchError::invalid_record(index, why)));
     refused.map_or(Ok(max_timestamp), Err)
+}
+
+/// What can be told of a batch that stays closed: its producer's word on the max timestamp is all there is.
+fn check_closed(header: &BatchHeader, rules: &Rules) -> Result<TimestampMs, BatchError> {
+    if let Some(error) = refuse_stamped(header, rules) {
+        return Err(error);
+    }
+    if rules.timestamp_type == TimestampType::CreateTime && !rules.allows(header.max_timestamp) {
+        return Err(rules.timestamp_error(0, header.max_timestamp));
+    }
+    Ok(header.max_timestamp)
 }
 
 /// A producer that sets the append-time bit claims to be the log.
@@ -227,15 +256,19 @@ fn refuse_stamped(header: &BatchHeader, rules: &Rules) -> Option<BatchError> {
     (!rules.allows(header.max_timestamp)).then(|| rules.timestamp_error(0, header.max_timestamp))
 }
 
-/// Puts a header and records together, and gives the header the size and the CRC that fit.
-pub(super) fn assemble(header: BatchHeader, section: &[u8]) -> CheckedBatch {
-    let mut header = BatchHeader { size: BatchHeader::SIZE + section.len(), ..header };
-    let mut bytes = BytesMut::with_capacity(header.size);
+/// Puts a header and records, as they are stored, together, and gives the header the size and the CRC that fit.
+pub(super) fn assemble(header: BatchHeader, stored: &[u8]) -> Result<CheckedBatch, BatchError> {
+    let size = stored.len().saturating_add(BatchHeader::SIZE);
+    if i32::try_from(size).is_err() {
+        return Err(BatchError::TooLarge { size, max: i32::MAX as usize });
+    }
+    let mut header = BatchHeader { size, ..header };
+    let mut bytes = BytesMut::with_capacity(size);
     bytes.extend_from_slice(&header.to_bytes());
-    bytes.extend_from_slice(section);
+    bytes.extend_from_slice(stored);
     header.crc = bytes.get(BatchHeader::ATTRIBUTES_AT..).map_or(0, crc32c);
     if let Some(field) = bytes.get_mut(BatchHeader::CRC_AT..BatchHeader::ATTRIBUTES_AT) {
         field.copy_from_slice(&header.crc.to_be_bytes());
     }
-    CheckedBatch { bytes: bytes.freeze(), header }
+    Ok(CheckedBatch { bytes: bytes.freeze(), header })
 }

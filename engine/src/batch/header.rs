@@ -1,51 +1,7 @@
 //! The 61 bytes before the records: reading them, patching them for an append, and stepping over a range of batches.
 
-use super::BatchError;
+use super::{BatchError, Codec};
 use crate::{Epoch, Offset, ProducerId, TimestampMs};
-
-/// How the records of a batch are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// Not at all.
-    None,
-    /// Gzip (RFC 1952).
-    Gzip,
-    /// Snappy blocks in the framing of xerial's snappy-java; a lone raw block is read too.
-    Snappy,
-    /// The LZ4 frame format.
-    Lz4,
-    /// Zstandard (RFC 8878).
-    Zstd,
-}
-
-impl Codec {
-    /// Every codec, in the order of their numbers in the attributes.
-    pub const ALL: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
-
-    /// The codec's number in the attributes.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Codec::None => 0,
-            Codec::Gzip => 1,
-            Codec::Snappy => 2,
-            Codec::Lz4 => 3,
-            Codec::Zstd => 4,
-        }
-    }
-
-    /// The codec with that number.
-    pub fn from_number(number: u8) -> Result<Codec, BatchError> {
-        match number {
-            0 => Ok(Codec::None),
-            1 => Ok(Codec::Gzip),
-            2 => Ok(Codec::Snappy),
-            3 => Ok(Codec::Lz4),
-            4 => Ok(Codec::Zstd),
-            other => Err(BatchError::UnsupportedCodec(other)),
-        }
-    }
-}
 
 /// Who says what time a record is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,7 +130,7 @@ impl BatchHeader {
     pub(super) const CRC_AT: usize = 17;
     pub(super) const ATTRIBUTES_AT: usize = 21;
     pub(super) const MAX_TIMESTAMP_AT: usize = 35;
-    const MAGIC: i8 = 2;
+    pub(super) const MAGIC: i8 = 2;
     /// No message of any magic has a smaller length field.
     const LENGTH_MIN: i32 = 14;
 

@@ -26,11 +26,20 @@
 //! A batch from outside goes through [`check()`] once and becomes a [`CheckedBatch`]; what the engine itself makes comes
 //! from a [`BatchBuilder`]. Readers use [`headers()`] to step over batches and [`records_of`] to look inside.
 
+mod build;
 mod check;
+mod codec;
 mod error;
 mod header;
 mod record;
+mod records;
+#[cfg(test)]
+mod tests;
 
+pub use build::{BatchBuilder, transcode};
 pub use check::{CheckedBatch, Rules, Validation, check};
+pub use codec::{Codec, compress, decompress};
 pub use error::BatchError;
-pub use header::{Attributes, BatchHeader, Codec, Headers, TimestampType, crc32c, headers, verify_crc};
+pub use header::{Attributes, BatchHeader, Headers, TimestampType, crc32c, headers, verify_crc};
+pub use record::RecordHeaders;
+pub use records::{Record, RecordIter, Records, records_of};
