@@ -1,0 +1,92 @@
+//! Suites that need another broker beside ours, or none at all.
+
+use super::Job;
+use super::client;
+use super::counts::Counts;
+use super::table::{Run, SUITES};
+use crate::command::{self, End};
+use crate::workspace::read;
+use anyhow::{Context, Result, ensure};
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+/// Fetches and runs Apache Kafka; see the file itself.
+const KAFKA: &str = "benches/peers/kafka.sh";
+
+/// Runs every client suite against Apache Kafka.
+pub fn reference(job: &Job<'_>) -> Result<Counts> {
+    let kafka = Kafka::start(job)?;
+    let mut total = Counts::default();
+    for suite in SUITES {
+        if let Run::Client(of) = suite.run {
+            let mut program = client::prepare(job, of)?;
+            total += client::against(job, &mut program, &kafka.bootstrap())?;
+        }
+    }
+    Ok(total)
+}
+
+/// Runs a program of the repository.
+pub fn program(job: &Job<'_>, program: &str, arguments: &[&str]) -> Result<Counts> {
+    let mut command = Command::new(job.workspace.root.join(program));
+    command.current_dir(&job.workspace.root).args(arguments).env("HEADWATER_BIN", &job.server);
+    let end = command::run_logged(&mut command, &job.log, job.limit)?;
+    ensure!(end != End::TimedOut, "not done after {} s", job.limit.as_secs());
+    let one = Counts { passed: u64::from(end == End::Success), ..Counts::default() };
+    Ok(Counts::of_summary(&read(&job.log)?).unwrap_or(one).with_success(end == End::Success))
+}
+
+/// One node of Apache Kafka; stopped and wiped when dropped.
+struct Kafka<'a> {
+    job: &'a Job<'a>,
+    port: String,
+}
+
+impl<'a> Kafka<'a> {
+    fn start(job: &'a Job<'a>) -> Result<Kafka<'a>> {
+        let port = two_free_ports()?.to_string();
+        let kafka = Kafka { job, port };
+        std::fs::create_dir_all(job.scratch())?;
+        kafka.script("fetch")?;
+        kafka.script("start")?;
+        Ok(kafka)
+    }
+
+    fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn script(&self, verb: &str) -> Result<()> {
+        let mut command = Command::new("bash");
+        command.arg(self.job.workspace.root.join(KAFKA)).arg(verb).env("KAFKA_RUN", self.job.scratch().join("kafka"));
+        if verb != "fetch" {
+            command.arg(&self.port);
+        }
+        let end = command::run_logged(&mut command, &self.job.log, Duration::from_secs(600))?;
+        ensure!(end == End::Success, "{KAFKA} {verb}: {end:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Kafka<'_> {
+    fn drop(&mut self) {
+        for verb in ["stop", "wipe"] {
+            if let Err(error) = self.script(verb) {
+                eprintln!("{error:#}");
+            }
+        }
+    }
+}
+
+/// A free port whose successor is free too: the script gives that one to Kafka's controller.
+fn two_free_ports() -> Result<u16> {
+    for _ in 0..100 {
+        let first = TcpListener::bind("127.0.0.1:0")?;
+        let port = first.local_addr()?.port();
+        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(anyhow::anyhow!("no two free ports in a row")).context("Apache Kafka")
+}

@@ -1,0 +1,26 @@
+//! The suites that cargo runs.
+
+use super::Job;
+use super::counts::Counts;
+use crate::command::{self, End};
+use crate::workspace::read;
+use anyhow::{Result, ensure};
+
+/// Runs `cargo test` with the arguments. Tests are optimised like the release build and share its dependencies, since
+/// a cold build of them twice would take longer than all the tests; but our own crates are built with debug assertions
+/// and overflow checks on, which an ordinary release build has not.
+pub fn run(job: &Job<'_>, arguments: &[&str]) -> Result<Counts> {
+    let mut cargo = job.workspace.cargo(&["test", "--release", "--no-fail-fast"]);
+    for member in job.workspace.members() {
+        for check in ["debug-assertions", "overflow-checks"] {
+            cargo.args(["--config", &format!("profile.release.package.{member}.{check}=true")]);
+        }
+    }
+    cargo.args(arguments).env("HEADWATER_BIN", &job.server);
+    if job.long {
+        cargo.env("HEADWATER_TEST_ALL", "1");
+    }
+    let end = command::run_logged(&mut cargo, &job.log, job.limit)?;
+    ensure!(end != End::TimedOut, "not done after {} s", job.limit.as_secs());
+    Ok(Counts::of_cargo(&read(&job.log)?).with_success(end == End::Success))
+}

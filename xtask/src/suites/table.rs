@@ -1,0 +1,122 @@
+//! THE list of test suites: one row each. A new suite is a row here and its program.
+
+use std::process::{Command, Stdio};
+
+/// A suite.
+pub struct Suite {
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub about: &'static str,
+    pub tier: Tier,
+    /// What must be on the machine.
+    pub needs: &'static [Tool],
+    /// It is killed after this time; `--all` gives it four times as long.
+    pub minutes_max: u64,
+    pub run: Run,
+}
+
+/// When a suite runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// In every `cargo xtask test`.
+    Short,
+    /// With `--all`, or by name.
+    Long,
+}
+
+impl Tier {
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Short => "short",
+            Tier::Long => "long",
+        }
+    }
+}
+
+/// How a suite runs.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// `cargo test` with these arguments.
+    CargoTest { arguments: &'static [&'static str] },
+    /// A client's program against a broker that is started for it.
+    Client(Client),
+    /// Every client's program against Apache Kafka: a test that fails there is wrong.
+    Reference,
+    /// A program of the repository; `Counts::of_summary` of its output counts, or else its exit code.
+    Program { program: &'static str, arguments: &'static [&'static str] },
+}
+
+/// The client suites: programs under tests/clients that print `N passed, N failed, N skipped`.
+#[derive(Clone, Copy)]
+pub enum Client {
+    /// A Python program; its packages come from tests/clients/requirements.txt.
+    Python(&'static str),
+    /// The Maven project tests/clients/java.
+    Java,
+}
+
+/// A program that a suite needs from the machine.
+#[derive(Clone, Copy)]
+pub struct Tool(&'static str, &'static str);
+
+const PYTHON: Tool = Tool("python3", "--version");
+const JAVA: Tool = Tool("javac", "-version");
+const MAVEN: Tool = Tool("mvn", "--version");
+const BASH: Tool = Tool("bash", "--version");
+
+impl Tool {
+    pub fn name(&self) -> &'static str {
+        self.0
+    }
+
+    /// Whether it runs: a shim without the program behind it does not count.
+    pub fn is_there(&self) -> bool {
+        let mut command = Command::new(self.0);
+        command.arg(self.1).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    }
+}
+
+/// The suites, in the order in which they run.
+pub const SUITES: &[Suite] = &[
+    Suite {
+        name: "rust",
+        about: "unit, property, golden and short simulation and crash tests of every crate",
+        tier: Tier::Short,
+        needs: &[],
+        minutes_max: 30,
+        run: Run::CargoTest { arguments: &["--workspace"] },
+    },
+    Suite {
+        name: "kafka-python",
+        about: "the pure Python Kafka client",
+        tier: Tier::Short,
+        needs: &[PYTHON],
+        minutes_max: 10,
+        run: Run::Client(Client::Python("tests/clients/python/suite.py")),
+    },
+    Suite {
+        name: "confluent-kafka",
+        about: "librdkafka, through its Python binding",
+        tier: Tier::Short,
+        needs: &[PYTHON],
+        minutes_max: 10,
+        run: Run::Client(Client::Python("tests/clients/confluent/suite.py")),
+    },
+    Suite {
+        name: "java",
+        about: "the reference's own Java client",
+        tier: Tier::Short,
+        needs: &[JAVA, MAVEN],
+        minutes_max: 10,
+        run: Run::Client(Client::Java),
+    },
+    Suite {
+        name: "reference",
+        about: "the client suites against Apache Kafka, which they must hold for",
+        tier: Tier::Long,
+        needs: &[BASH, PYTHON, JAVA, MAVEN],
+        minutes_max: 30,
+        run: Run::Reference,
+    },
+];
