@@ -11,6 +11,7 @@
 //! - Nothing else is durable: a crash keeps any subset of the unsynced sectors (512 bytes), in any order.
 
 use bytes::Bytes;
+use std::any::Any;
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::path::Path;
@@ -59,8 +60,8 @@ pub trait Disk: Send + Sync + 'static {
 /// Holds the data folder's lock.
 pub trait DirLock: Send + Sync {}
 
-/// An open file.
-pub trait DiskFile: Send + Sync {
+/// An open file. `Any`, so that a disk's WAL device can tell its own files from others.
+pub trait DiskFile: Any + Send + Sync {
     /// Size in bytes.
     fn size(&self) -> io::Result<u64>;
     /// Reads up to `out.len()` bytes; 0 at the end.

@@ -8,6 +8,7 @@ mod portable;
 mod real;
 mod real_file;
 mod rng;
+pub mod sim;
 mod sys;
 mod unsynced;
 mod uring;

@@ -79,3 +79,49 @@ impl WalDevice for PortableDevice {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::sim::{FaultOp, SimDisk};
+    use crate::env::{Disk, OpenMode};
+
+    fn setup() -> (SimDisk, [Arc<dyn DiskFile>; 2], PortableDevice) {
+        let disk = SimDisk::new(1);
+        let files = ["0", "1"].map(|path| disk.open(Path::new(path), OpenMode::Create).unwrap());
+        files.iter().for_each(|file| file.set_size(8_192).unwrap());
+        disk.sync_all().unwrap();
+        (disk, files, PortableDevice::new())
+    }
+
+    fn write(device: &mut PortableDevice, file: &Arc<dyn DiskFile>, position: u64, sync: bool) -> io::Result<()> {
+        let mut block = device.buffer(4096);
+        block.extend_from_slice(&[1; 4096]);
+        let mut done = Vec::new();
+        device.submit(WalWrite { file: file.clone(), position, block: Arc::new(block), sync, tag: 3 }).unwrap();
+        device.reap(true, &mut done).unwrap();
+        done.pop().unwrap().result
+    }
+
+    fn survives(disk: &SimDisk, path: &str) -> bool {
+        (0..100).all(|seed| disk.crash_image(seed).content(Path::new(path)).unwrap()[..4096] == [1; 4096])
+    }
+
+    #[test]
+    fn a_durable_write_covers_unsynced_ones_to_other_files() {
+        let (disk, files, mut device) = setup();
+        write(&mut device, &files[0], 0, false).unwrap();
+        assert!(!survives(&disk, "0"));
+        write(&mut device, &files[1], 0, true).unwrap();
+        assert!(survives(&disk, "0") && survives(&disk, "1"));
+    }
+
+    #[test]
+    fn nothing_is_durable_after_a_failure() {
+        let (disk, files, mut device) = setup();
+        disk.inject_eio(FaultOp::Sync, 1, |path| path == Path::new("0"));
+        assert!(write(&mut device, &files[0], 0, true).is_err());
+        assert!(write(&mut device, &files[0], 0, true).is_err());
+        assert!(write(&mut device, &files[1], 0, true).is_err());
+    }
+}

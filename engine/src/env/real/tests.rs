@@ -138,11 +138,10 @@ fn check_device(disk: &RealDisk, dir: &Path, mut device: Box<dyn WalDevice>) {
     drop(zeros);
     let file = device.open(&path).unwrap();
     let mut done: Vec<Completed> = Vec::new();
-    let mut submitted = 0;
     device.reap(true, &mut done).unwrap();
     assert!(done.is_empty(), "nothing in flight, nothing to wait for");
     for index in 0..BLOCKS {
-        while submitted - done.len() == device.depth() {
+        while index - done.len() == device.depth() {
             device.reap(true, &mut done).unwrap();
         }
         let mut block = device.buffer(BLOCK);
@@ -158,7 +157,6 @@ fn check_device(disk: &RealDisk, dir: &Path, mut device: Box<dyn WalDevice>) {
                 tag: index as u64,
             })
             .unwrap();
-        submitted += 1;
         device.reap(false, &mut done).unwrap();
     }
     while done.len() < BLOCKS {
@@ -248,6 +246,35 @@ fn every_setting_of_the_io_uring_device_that_works_here_is_right() {
             }
         }
         eprintln!("checked: {names:?}");
+    }
+}
+
+#[test]
+fn a_durable_write_completes_after_the_unsynced_ones_before_it() {
+    let (folder, disk) = disk();
+    let dir = folder.path().join("data");
+    for name in ["0", "1"] {
+        fs::write(dir.join(name), vec![0; 2 << 20]).unwrap();
+    }
+    for method in [WalMethod::Portable, WalMethod::Auto] {
+        let mut device = disk.wal_device(method, &dir).unwrap();
+        let files = ["0", "1"].map(|name| device.open(&dir.join(name)).unwrap());
+        for _ in 0..20 {
+            let mut done = Vec::new();
+            // A large unsynced write to one file, then small durable ones to the other.
+            for (tag, size) in [(0, 1 << 20), (1, 4096), (2, 4096), (3, 4096)] {
+                let mut block = device.buffer(size);
+                block.extend_from_slice(&vec![1; size]);
+                let (file, block) = (files[usize::from(tag > 0)].clone(), Arc::new(block));
+                device.submit(WalWrite { file, position: tag << 12, block, sync: tag > 0, tag }).unwrap();
+                device.reap(device.depth() == 1, &mut done).unwrap();
+            }
+            while done.len() < 4 {
+                device.reap(true, &mut done).unwrap();
+            }
+            assert_eq!(done[0].tag, 0, "nothing is called durable before what it rests on");
+            assert!(done.iter().all(|completed| completed.result.is_ok()));
+        }
     }
 }
 
