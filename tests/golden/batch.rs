@@ -1,0 +1,61 @@
+//! Record batches for requests: `{"$batch": [{"timestamp": 1, "key": "k", "value": "v"}, ...]}` in a case becomes the bytes
+//! of one uncompressed batch, format 2.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+/// The batch's bytes. Offsets count from 0; the timestamp of a record without one is that of the record before it.
+pub fn build(records: &Value) -> Result<Vec<u8>> {
+    let records = records.as_array().context("a batch is a list of records")?;
+    let first = records.first().and_then(|r| r["timestamp"].as_i64()).context("the first record needs a timestamp")?;
+    let mut body = Vec::new();
+    let (mut timestamp, mut largest) = (first, first);
+    for (index, record) in records.iter().enumerate() {
+        timestamp = record["timestamp"].as_i64().unwrap_or(timestamp);
+        largest = largest.max(timestamp);
+        let mut one = vec![0];
+        varint(&mut one, timestamp - first);
+        varint(&mut one, i64::try_from(index)?);
+        for part in [&record["key"], &record["value"]] {
+            match part.as_str() {
+                None => varint(&mut one, -1),
+                Some(text) => {
+                    varint(&mut one, i64::try_from(text.len())?);
+                    one.extend(text.as_bytes());
+                }
+            }
+        }
+        varint(&mut one, 0);
+        varint(&mut body, i64::try_from(one.len())?);
+        body.extend(one);
+    }
+    let count = i32::try_from(records.len())?;
+    let mut checked = Vec::new();
+    checked.extend(0i16.to_be_bytes());
+    checked.extend((count - 1).to_be_bytes());
+    checked.extend(first.to_be_bytes());
+    checked.extend(largest.to_be_bytes());
+    checked.extend((-1i64).to_be_bytes());
+    checked.extend((-1i16).to_be_bytes());
+    checked.extend((-1i32).to_be_bytes());
+    checked.extend(count.to_be_bytes());
+    checked.extend(body);
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &checked) as u32;
+    let mut batch = Vec::new();
+    batch.extend(0i64.to_be_bytes());
+    batch.extend(i32::try_from(checked.len() + 9)?.to_be_bytes());
+    batch.extend((-1i32).to_be_bytes());
+    batch.push(2);
+    batch.extend(crc.to_be_bytes());
+    batch.extend(checked);
+    Ok(batch)
+}
+
+fn varint(out: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)) as u64;
+    while rest >= 0x80 {
+        out.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}

@@ -1,0 +1,159 @@
+//! What differs from run to run (ids, hosts, epochs, times) and how it is named in the cases: `<id:orders>`, `<node>`,
+//! `<epoch>`. Masks are put over answers, and requests may use the names in turn.
+
+use crate::batch;
+use crate::codec::{nested, to_hex, uuid_text};
+use crate::schema::Field;
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// What was learnt in this run.
+#[derive(Default)]
+pub struct Masks {
+    /// Topic ids by topic name, as far as answers told both.
+    ids: BTreeMap<String, String>,
+    node: Option<i64>,
+    /// The leader epoch of everything in this run: no case moves a leader.
+    epoch: Option<i64>,
+}
+
+const EPOCHS: [&str; 2] = ["LeaderEpoch", "CurrentLeaderEpoch"];
+
+impl Masks {
+    pub fn new(node: i64) -> Masks {
+        Masks { node: Some(node), ..Masks::default() }
+    }
+
+    /// Takes topic ids over that were asked for apart.
+    pub fn learn(&mut self, ids: BTreeMap<String, String>) {
+        self.ids.extend(ids);
+    }
+
+    /// Replaces what this run chose by names.
+    pub fn cover(&mut self, fields: &[Field], answer: &Value) -> Value {
+        match answer {
+            Value::Array(items) => items.iter().map(|item| self.cover(fields, item)).collect(),
+            Value::Object(object) => {
+                if let Some(id) = object.get("TopicId").and_then(Value::as_str) {
+                    let name = ["Name", "TopicName", "Topic"]
+                        .iter()
+                        .find_map(|n| object.get(*n)?.as_str().filter(|t| !t.is_empty()));
+                    if let Some(name) = name.filter(|_| id != uuid_text(&[0; 16])) {
+                        self.ids.insert(name.to_owned(), id.to_owned());
+                    }
+                }
+                let mut covered = Map::new();
+                for (name, value) in object {
+                    let field = fields.iter().find(|f| f.name == *name);
+                    let value = match field {
+                        Some(field) if field.broker => self.cover_node(value),
+                        _ => self.cover_plain(name, value),
+                    };
+                    covered.insert(name.clone(), self.cover(field.map_or(&[], |f| nested(&f.kind)), &value));
+                }
+                Value::Object(covered)
+            }
+            plain => plain.clone(),
+        }
+    }
+
+    fn cover_node(&self, value: &Value) -> Value {
+        match value {
+            Value::Array(items) => items.iter().map(|item| self.cover_node(item)).collect(),
+            id if id.as_i64().is_some() && id.as_i64() == self.node => json!("<node>"),
+            other => other.clone(),
+        }
+    }
+
+    fn cover_plain(&mut self, name: &str, value: &Value) -> Value {
+        let number = value.as_i64().filter(|n| *n >= 0);
+        match name {
+            "TopicId" => self.cover_id(value),
+            "ClusterId" if value.as_str().is_some_and(|id| !id.is_empty()) => json!("<cluster>"),
+            "Host" if value != "" => json!("<host>"),
+            "Port" => json!("<port>"),
+            "LogAppendTimeMs" if number.is_some() => json!("<now>"),
+            _ if EPOCHS.contains(&name) && number.is_some() => match *self.epoch.get_or_insert(number.unwrap_or(0)) {
+                epoch if Some(epoch) == number => json!("<epoch>"),
+                _ => value.clone(),
+            },
+            _ => value.clone(),
+        }
+    }
+
+    fn cover_id(&self, value: &Value) -> Value {
+        let id = value.as_str().unwrap_or_default();
+        if id == uuid_text(&[0; 16]) {
+            return json!("<no id>");
+        }
+        self.ids.iter().find(|(_, known)| *known == id).map_or(value.clone(), |(name, _)| json!(format!("<id:{name}>")))
+    }
+
+    /// Fills a request in: `{v}`, the names of ids, node and epoch, and `$batch`.
+    pub fn fill(&self, request: &Value, version: i16) -> Result<Value> {
+        Ok(match request {
+            Value::Array(items) => items.iter().map(|i| self.fill(i, version)).collect::<Result<Vec<_>>>()?.into(),
+            Value::Object(object) => {
+                if let Some(records) = object.get("$batch") {
+                    return Ok(json!(to_hex(&batch::build(&self.fill(records, version)?)?)));
+                }
+                let mut filled = Map::new();
+                for (name, value) in object {
+                    filled.insert(name.clone(), self.fill(value, version)?);
+                }
+                Value::Object(filled)
+            }
+            Value::String(text) => self.fill_text(&text.replace("{v}", &version.to_string()))?,
+            plain => plain.clone(),
+        })
+    }
+
+    fn fill_text(&self, text: &str) -> Result<Value> {
+        let Some(name) = text.strip_prefix('<').and_then(|t| t.strip_suffix('>')) else {
+            return Ok(json!(text));
+        };
+        if let Some(topic) = name.strip_prefix("id:") {
+            return Ok(json!(self.ids.get(topic).with_context(|| format!("no answer told the id of {topic}"))?));
+        }
+        let epoch = || self.epoch.context("no answer told an epoch");
+        Ok(match name {
+            "no id" => json!(uuid_text(&[0; 16])),
+            "node" => json!(self.node.context("the node's id is unknown")?),
+            "epoch" => json!(epoch()?),
+            "epoch+1" => json!(epoch()? + 1),
+            other => bail!("unknown name <{other}>"),
+        })
+    }
+
+    /// Puts `{v}` back where the request's own names had it.
+    pub fn restore(request: &Value, version: i16, answer: &Value) -> Value {
+        let mut names = Vec::new();
+        templates(request, &mut names);
+        names.sort_by_key(|n| std::cmp::Reverse(n.len()));
+        put_back(answer, &names, &version.to_string())
+    }
+}
+
+fn templates(value: &Value, out: &mut Vec<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|i| templates(i, out)),
+        Value::Object(object) => object.values().for_each(|i| templates(i, out)),
+        Value::String(text) if text.contains("{v}") => {
+            let name = text.strip_prefix("<id:").and_then(|t| t.strip_suffix('>')).unwrap_or(text);
+            out.push(name.to_owned());
+        }
+        _ => {}
+    }
+}
+
+fn put_back(value: &Value, names: &[String], version: &str) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(|i| put_back(i, names, version)).collect(),
+        Value::Object(object) => object.iter().map(|(k, v)| (k.clone(), put_back(v, names, version))).collect(),
+        Value::String(text) => {
+            json!(names.iter().fold(text.clone(), |t, name| t.replace(&name.replace("{v}", version), name)))
+        }
+        plain => plain.clone(),
+    }
+}

@@ -1,0 +1,51 @@
+//! Records the golden cases from a reference broker.
+//!
+//! ```text
+//! golden-record record HOST:PORT CASE.json...    plays the cases and writes the answers into the files
+//! golden-record show HOST:PORT CASE.json...      plays them and prints the answers
+//! golden-record check HOST:PORT CASE.json...     plays them and prints where the answers differ from the recorded ones
+//! golden-record condense FOLDER                  prints messages.txt from Kafka's message definitions
+//! ```
+//!
+//! `record` wants a broker of its own with no topics on it: every case starts from none, and all topics are deleted after it.
+#![allow(dead_code, reason = "each of the two programs uses a part of the modules")]
+
+mod batch;
+mod codec;
+mod condense;
+mod mask;
+mod play;
+mod scenario;
+mod schema;
+mod wire;
+
+use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["condense", folder] => print!("{}", condense::condense(&PathBuf::from(folder))?),
+        [verb @ ("record" | "show" | "check"), address, cases @ ..] => {
+            let apis = schema::apis()?;
+            for case in cases {
+                let path = PathBuf::from(case);
+                let mut scenario = play::load(&path)?;
+                let address = address.parse().context("HOST:PORT, as numbers")?;
+                if *verb == "check" {
+                    play::compare(&apis, address, &scenario)?.iter().for_each(|line| println!("{case}: {line}"));
+                } else {
+                    play::record(&apis, address, &mut scenario)?;
+                    let text = scenario::pretty(&serde_json::to_value(&scenario)?)?;
+                    match *verb {
+                        "show" => print!("{text}"),
+                        _ => play::save(&path, &text)?,
+                    }
+                }
+                play::wipe(&apis, address)?;
+            }
+        }
+        _ => bail!("golden-record record|show|check HOST:PORT CASE.json... | condense FOLDER"),
+    }
+    Ok(())
+}
