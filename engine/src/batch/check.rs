@@ -2,9 +2,13 @@
 //!
 //! It refuses what a consumer could not read back, and what would break the log's own promises (consecutive offsets,
 //! true timestamps). The order of the checks is the reference broker's, because it decides which error a batch with two
-//! faults gets. Stricter than it in four places, where taking the bytes would only move the failure to the consumers:
-//! bytes after the batch (there, a cut second batch is trimmed), offset deltas that are not 0, 1, 2, ... (there, stored
-//! as they are), lengths below -1 (there, null), and a transactional batch without a producer id.
+//! faults gets. It is stricter than the reference, where taking the bytes would only move the failure to the consumers:
+//! - bytes after the batch (there, a cut second batch is trimmed);
+//! - offset deltas that are not 0, 1, 2, ... in an uncompressed batch (there, stored as they are);
+//! - lengths below -1 (there, null), varints with more bits than their type has (there, cut off);
+//! - a wrong content checksum in an lz4 frame (there, not compared);
+//! - a transactional batch without a producer id;
+//! - records out of range behind a claimed append time (there, only the claim is looked at).
 
 use bytes::{Bytes, BytesMut};
 
@@ -211,14 +215,16 @@ fn walk(header: &BatchHeader, section: &[u8], rules: &Rules) -> Result<Timestamp
             let why = format!("offset delta {} where {index} is due", record.offset_delta);
             return Err(BatchError::invalid_record(index, why));
         }
-        let Some(timestamp) = header.base_timestamp.0.checked_add(record.timestamp_delta).map(TimestampMs) else {
-            return Err(BatchError::invalid_record(index, "the timestamp overflows"));
-        };
-        max_timestamp = max_timestamp.max(timestamp);
+        let timestamp = header.base_timestamp.0.checked_add(record.timestamp_delta).map(TimestampMs);
+        max_timestamp = max_timestamp.max(timestamp.unwrap_or(NO_TIMESTAMP));
         if rules.key_required && record.key.is_none() {
             without_key = without_key.or(Some(index));
-        } else if checks_time && refused.is_none() && !rules.allows(timestamp) {
-            refused = Some(rules.timestamp_error(index, timestamp));
+        } else if checks_time && refused.is_none() {
+            refused = match timestamp {
+                Some(timestamp) if rules.allows(timestamp) => None,
+                Some(timestamp) => Some(rules.timestamp_error(index, timestamp)),
+                None => Some(BatchError::Timestamp { record_index: index, why: "the timestamp overflows".into() }),
+            };
         }
     }
     if !cursor.rest().is_empty() {
@@ -244,7 +250,8 @@ fn check_closed(header: &BatchHeader, rules: &Rules) -> Result<TimestampMs, Batc
 /// A producer that sets the append-time bit claims to be the log.
 ///
 /// As in the reference, a topic with append times refuses that; one with create times takes the batch when the claimed
-/// time is one that a producer may claim, and the bit is cleared, so that the records' own timestamps come to light.
+/// time is one that a producer may claim, and the bit is cleared. The records' own timestamps come to light with that, so
+/// they are held to the limits too.
 fn refuse_stamped(header: &BatchHeader, rules: &Rules) -> Option<BatchError> {
     if header.attributes.timestamp_type() == TimestampType::CreateTime {
         return None;

@@ -60,6 +60,27 @@ fn batches_of_another_producer_are_read_in_every_codec() {
 }
 
 #[test]
+fn batches_of_the_java_producer_are_read_in_every_codec() {
+    for (name, codec) in [
+        ("java-none", Codec::None),
+        ("java-gzip", Codec::Gzip),
+        ("java-snappy", Codec::Snappy),
+        ("java-lz4", Codec::Lz4),
+        ("java-zstd", Codec::Zstd),
+    ] {
+        let bytes = golden(name);
+        let sent_at = BatchHeader::parse(&bytes).unwrap().base_timestamp;
+        let batch = check(bytes.clone(), &Rules::new(sent_at)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(batch.bytes(), &bytes, "{name} is stored as it was sent");
+        assert_eq!(batch.header().attributes.codec(), Ok(codec), "{name}");
+        let mut expected = golden_records().swap_remove(0);
+        expected.timestamp = sent_at.0;
+        expected.headers = vec![(b"trace".to_vec(), Some(b"7".to_vec()))];
+        assert_eq!(read_all(&bytes).unwrap(), [expected], "{name}");
+    }
+}
+
+#[test]
 fn builder_writes_the_same_bytes_as_another_producer() {
     assert_eq!(fill(BatchBuilder::new().place(Offset(0), Epoch(0)), &golden_records()), with_epoch("batch-none", 0));
     let builder = BatchBuilder::new().producer(ProducerId(4711), 3, i32::MAX - 1).transactional(true);
