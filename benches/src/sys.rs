@@ -127,6 +127,25 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Keeps this thread, and those that it starts from now on, on one CPU.
+pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    // SAFETY: a CPU set is plain data for which zero bytes are valid; CPU_SET checks its index.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        set
+    };
+    // SAFETY: plain system call on this thread, the set outlives it.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })
+}
+
+/// Asks a process to end (SIGTERM).
+pub fn terminate(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: plain system call.
+    check(unsafe { libc::kill(pid, libc::SIGTERM) })
+}
+
 /// An eventfd: a counter that a thread waiting in io_uring can be woken by.
 pub fn eventfd() -> io::Result<File> {
     // SAFETY: returns a new descriptor or -1.

@@ -2,6 +2,7 @@
 //!
 //! A result goes to standard output as one line of JSON, and in words to standard error. Any error that the broker answers
 //! is reported and makes the exit code 1.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures the real clock and the real disk")]
 
 use clap::{Args, Parser, Subcommand};
 use headwater_benches::kafka::connection::Connection;

@@ -2,6 +2,7 @@
 //!
 //! `wal-bench methods` is the evidence of decision 0001, `wal-bench partitions` that of 0002. Run it where the data will
 //! be; a folder in memory (tmpfs) measures nothing.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures the real clock and the real disk")]
 
 use clap::{Parser, ValueEnum};
 use headwater_benches::machine::{self, Machine};
