@@ -1,0 +1,134 @@
+//! What waits for the committer. Bounded in number and bytes: over the bound the caller is refused, nobody blocks.
+
+use super::Space;
+use crate::ack::{Ack, AckPart};
+use crate::batch::BatchHeader;
+use crate::ids::{Epoch, FileId, Offset, PartitionId, TimestampMs};
+use crate::partition::Partition;
+use crate::topic::Topic;
+use crate::wal::entry::TopicRecord;
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A batch on its way.
+pub struct Append {
+    pub partition: Arc<Partition>,
+    /// As it was checked; base offset and epoch in it are the producer's.
+    pub bytes: Bytes,
+    /// With base offset and epoch as decided.
+    pub header: BatchHeader,
+    pub file: FileId,
+    pub position: u64,
+    pub time: TimestampMs,
+}
+
+/// What the committer is asked to do.
+pub enum Command {
+    Append(Append),
+    Roll {
+        partition: Arc<Partition>,
+        file: FileId,
+        base: Offset,
+    },
+    LogStart {
+        partition: Arc<Partition>,
+        offset: Offset,
+    },
+    CreateTopic {
+        topic: Arc<Topic>,
+        record: TopicRecord,
+    },
+    AddPartitions {
+        topic: Arc<Topic>,
+        added: Vec<Arc<Partition>>,
+        first: PartitionId,
+        epoch: Epoch,
+    },
+    DeleteTopic {
+        topic: Arc<Topic>,
+    },
+    ProducerIds {
+        next: i64,
+    },
+    /// Nothing; its ack completes when everything queued before it is durable.
+    Barrier,
+}
+
+/// A command and who waits for it.
+pub struct Queued {
+    pub command: Command,
+    pub ack: Option<AckPart>,
+}
+
+/// Why nothing was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    Busy,
+    DiskFull,
+    Stopped,
+}
+
+/// The sending side.
+pub struct Queue {
+    sender: Sender<Queued>,
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl Queue {
+    pub fn new(commands_max: usize, bytes_max: usize) -> (Queue, Receiver<Queued>) {
+        let (sender, receiver) = bounded(commands_max);
+        (Queue { sender, bytes: AtomicUsize::new(0), bytes_max }, receiver)
+    }
+
+    /// Whether a batch of `size` bytes may be queued now.
+    pub fn admit(&self, size: usize, space: &Space) -> Result<(), Refused> {
+        if self.bytes.load(Ordering::Relaxed) > self.bytes_max {
+            return Err(Refused::Busy);
+        }
+        if space.admit(size) { Ok(()) } else { Err(Refused::DiskFull) }
+    }
+
+    /// Queues a command behind all others.
+    pub fn push(&self, command: Command, ack: Option<&Ack>) -> Result<(), Refused> {
+        let size = size_of(&command);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+        // The part is registered only when the command was taken: a refused one leaves no trace in the ack.
+        let part = ack.map(Ack::part);
+        self.sender.try_send(Queued { command, ack: part }).map_err(|error| {
+            self.bytes.fetch_sub(size, Ordering::Relaxed);
+            let (refused, mut queued) = match error {
+                TrySendError::Full(queued) => (Refused::Busy, queued),
+                TrySendError::Disconnected(queued) => (Refused::Stopped, queued),
+            };
+            if let Some(part) = queued.ack.take() {
+                part.withdraw();
+            }
+            refused
+        })
+    }
+
+    /// The committer took a command.
+    pub fn took(&self, command: &Command) {
+        self.bytes.fetch_sub(size_of(command), Ordering::Relaxed);
+    }
+
+    /// Commands that wait.
+    pub fn len(&self) -> usize {
+        self.sender.len()
+    }
+
+    /// Bytes of batches that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+fn size_of(command: &Command) -> usize {
+    match command {
+        Command::Append(append) => append.bytes.len(),
+        _ => 0,
+    }
+}

@@ -1,0 +1,86 @@
+//! Numbers that must not mix, each with its own type.
+
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// A record's place in its partition. Logical: it counts records, not bytes.
+    Offset(i64)
+);
+number!(
+    /// A byte's place in a file.
+    FilePosition(u64)
+);
+number!(
+    /// A partition of any topic. Never reused, not even after its topic is gone.
+    PartitionId(u64)
+);
+number!(
+    /// A segment file. Never reused.
+    FileId(u64)
+);
+number!(
+    /// A leader epoch: the node epoch that a partition took over at its first append of a run.
+    Epoch(i32)
+);
+number!(
+    /// Milliseconds since 1970, UTC.
+    TimestampMs(i64)
+);
+number!(
+    /// An idempotent producer. Never reused.
+    ProducerId(i64)
+);
+number!(
+    /// A WAL block's number. Grows by one for ever, across restarts.
+    Sequence(u64)
+);
+
+/// A topic's identity: a random UUID, in network byte order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct TopicId(pub [u8; 16]);
+
+impl fmt::Debug for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if matches!(index, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Offset {
+    /// The offset `count` records further on.
+    #[must_use]
+    pub fn plus(self, count: i64) -> Offset {
+        Offset(self.0 + count)
+    }
+}

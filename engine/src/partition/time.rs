@@ -1,0 +1,114 @@
+//! From a time to an offset.
+
+use super::{Partition, ReadError};
+use crate::batch::{self, TimestampType};
+use crate::ids::{Epoch, FileId, Offset, TimestampMs};
+use crate::segment::walk::HeaderWalk;
+use std::io;
+use std::sync::Arc;
+
+/// A record's place in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimePoint {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp: TimestampMs,
+    /// The epoch it was appended under.
+    pub epoch: Epoch,
+}
+
+struct Candidate {
+    file: FileId,
+    base: Offset,
+    size: u64,
+    /// A batch in memory's index before which no record is as late as wanted.
+    floor: Option<(u64, Offset)>,
+    /// Whether the file's own index must be asked.
+    asks_file: Option<u64>,
+}
+
+impl Partition {
+    /// The first kept record whose timestamp is `at` or later. May wait for the medium: for a replay thread.
+    pub fn find_time(self: &Arc<Self>, at: TimestampMs) -> Result<Option<TimePoint>, ReadError> {
+        for candidate in self.candidates(at)? {
+            let found = self.search(&candidate, at)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first of the kept records with the greatest timestamp. May wait for the medium: for a replay thread.
+    pub fn max_timestamp(self: &Arc<Self>) -> Result<Option<TimePoint>, ReadError> {
+        let greatest = self.published.lock().segments.iter().map(|segment| segment.max_timestamp).max();
+        match greatest {
+            Some(greatest) if greatest.0 >= 0 => self.find_time(greatest),
+            _ => Ok(None),
+        }
+    }
+
+    fn candidates(&self, at: TimestampMs) -> Result<Vec<Candidate>, ReadError> {
+        let published = self.published.lock();
+        if published.is_deleted {
+            return Err(ReadError::Deleted);
+        }
+        let segments = published.segments.iter().filter(|segment| segment.size > 0 && segment.max_timestamp >= at);
+        let candidates = segments.map(|segment| {
+            let floor = segment.index.as_deref().and_then(|index| index.last_before(|timestamp| timestamp >= at));
+            // A partial index answers only when what it does not cover is surely earlier: it cannot know that.
+            let is_complete = segment.index.as_deref().is_some_and(|index| index.is_complete());
+            Candidate {
+                file: segment.file,
+                base: segment.base,
+                size: segment.size,
+                floor: floor.filter(|_| is_complete).map(|entry| (entry.position, entry.offset)),
+                asks_file: (!is_complete).then(|| segment.index.as_deref().map_or(segment.size, |index| index.from())),
+            }
+        });
+        Ok(candidates.collect())
+    }
+
+    fn search(&self, candidate: &Candidate, at: TimestampMs) -> Result<Option<TimePoint>, ReadError> {
+        let wanted = |timestamp: TimestampMs| timestamp >= at;
+        let file = match self.shared.files.get(candidate.file) {
+            Ok(file) => file,
+            // Retention took it meanwhile: its records are not kept, the next segment goes on.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut from = candidate.floor;
+        if let Some(end) = candidate.asks_file.filter(|end| *end > 0) {
+            let index = file.index(&self.shared.files, candidate.base, end).inspect_err(|e| self.report(e))?;
+            from = index.last_before(wanted).map(|entry| (entry.position, entry.offset));
+        }
+        let (position, offset) = from.unwrap_or((0, candidate.base));
+        let log_start = self.published.lock().log_start;
+        let epochs = self.published.lock().epochs.clone();
+        let mut walk = HeaderWalk::new(&file, position, offset, candidate.size);
+        while let Some((position, header)) = walk.next_batch().inspect_err(|error| self.report(error))? {
+            if !wanted(header.max_timestamp) || header.next_offset() <= log_start {
+                continue;
+            }
+            let end = position + header.size as u64;
+            file.verify(position, header.base_offset, end, false, &epochs).inspect_err(|error| self.report(error))?;
+            let found = |offset, timestamp| Some(TimePoint { offset, timestamp, epoch: header.leader_epoch });
+            if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
+                return Ok(found(header.base_offset.max(log_start), header.max_timestamp));
+            }
+            let mut bytes = vec![0; header.size];
+            file.read_exact_at(&mut bytes, position)?;
+            let decompressed_max = self.settings().decompressed_size_max;
+            let records = batch::records_of(&bytes.into(), decompressed_max);
+            let records = records.map_err(|error| ReadError::Corrupt(error.to_string()))?;
+            for record in records.iter() {
+                let record = record.map_err(|error| ReadError::Corrupt(error.to_string()))?;
+                if record.offset >= log_start && wanted(record.timestamp) {
+                    return Ok(found(record.offset, record.timestamp));
+                }
+            }
+        }
+        Ok(None)
+    }
+}

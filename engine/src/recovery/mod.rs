@@ -1,0 +1,355 @@
+//! From a data folder to a running state: read the checkpoint, replay the WAL behind it, take a new incarnation.
+//!
+//! Replay runs twice over the blocks. The first pass changes the state, by the same code that publishes live rounds; it
+//! shows which files are alive at the end. The second writes batches, only into those. Both are idempotent: a crash at any
+//! point leads to the same place again. Segments are not read.
+
+use crate::batch::BatchHeader;
+use crate::cell::{Cell, Shared, random_id};
+use crate::checkpoint::key;
+use crate::checkpoint::{Header, Loaded, Store};
+use crate::commit::{Append, Command, Queue, Queued, Resume, Space};
+use crate::encoding::{Malformed, Reader};
+use crate::engine::Options;
+use crate::env::{DirLock, Env, WalDevice, WalMethod};
+use crate::ids::{Epoch, FileId, PartitionId, Sequence, TopicId};
+use crate::partition::{Partition, Published};
+use crate::segment::files::FileTable;
+use crate::settings::{Durability, Settings};
+use crate::stats::Stats;
+use crate::topic::{Topic, TopicError};
+use crate::wal::block::HEADER_SIZE;
+use crate::wal::entry::Entry;
+use crate::wal::ring::{Place, Ring, SlotFile, create_slot, list_slots};
+use crate::wal::scan::{Run, Scanner};
+use crossbeam::channel::Receiver;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Why a data folder could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Reading or writing it failed.
+    #[error("{doing}: {error}")]
+    Io { doing: String, error: io::Error },
+    /// Something in it contradicts itself in a way that no crash explains.
+    #[error(
+        "the data folder is damaged: {0}. Nothing was changed. Restore a copy, or look with `headwater check`; `headwater check --repair` cuts the log where the damage begins"
+    )]
+    Damaged(String),
+    /// A stored thing is malformed.
+    #[error("the data folder holds something this version cannot read: {0}")]
+    Malformed(#[from] Malformed),
+    /// The server's defaults for topics are no good.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+}
+
+fn doing<T>(what: &str, result: io::Result<T>) -> Result<T, OpenError> {
+    result.map_err(|error| OpenError::Io { doing: what.to_owned(), error })
+}
+
+/// A data folder, opened.
+pub struct Recovered {
+    pub cell: Arc<Cell>,
+    pub store: Store,
+    pub resume: Resume,
+    pub receiver: Receiver<Queued>,
+    pub device: Box<dyn WalDevice>,
+    pub lock: Box<dyn DirLock>,
+    pub slots: Vec<SlotFile>,
+    /// Blocks that were replayed.
+    pub replayed: u64,
+    /// What a repair cut, if it had to.
+    pub repaired: Option<String>,
+}
+
+/// The folders of a data folder.
+pub struct Folders {
+    pub wal: PathBuf,
+    pub checkpoints: PathBuf,
+    pub segments: PathBuf,
+}
+
+impl Folders {
+    pub fn of(options: &Options) -> Folders {
+        let dir = &options.data_dir;
+        Folders { wal: dir.join("wal"), checkpoints: dir.join("checkpoints"), segments: dir.join("segments") }
+    }
+}
+
+/// Opens the data folder. `repair` cuts at damage instead of refusing.
+pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, OpenError> {
+    let folders = Folders::of(&options);
+    let disk = env.disk.clone();
+    doing("making the data folder", disk.create_dir_all(&options.data_dir))?;
+    let lock = doing("locking the data folder", disk.lock(&options.data_dir))?;
+    for dir in [&folders.wal, &folders.checkpoints, &folders.segments] {
+        doing("making the data folder", disk.create_dir_all(dir))?;
+    }
+    let method = if options.durability == Durability::Os { WalMethod::Portable } else { options.wal_method };
+    let device = doing("opening the WAL device", disk.wal_device(method, &folders.wal))?;
+    let loaded = doing("reading the checkpoint", Store::load(disk.clone(), folders.checkpoints.clone()))?;
+    let mut slots = doing("reading the WAL", list_slots(&*disk, &folders.wal))?;
+    let is_first = loaded.is_none();
+    let (mut store, loaded) = match loaded {
+        Some(loaded) => loaded,
+        None => first_start(&env, &folders, &slots)?,
+    };
+    let initial = options.wal_slot_bytes();
+    while slots.len() < 2 {
+        let number = slots.iter().map(|slot| slot.number + 1).max().unwrap_or_default();
+        slots.push(doing("making a WAL slot", create_slot(&*disk, &folders.wal, number, initial))?);
+    }
+
+    let Loaded { header, state, claimed_through } = loaded;
+    let incarnation = header.runs.iter().map(|run| run.incarnation).max().unwrap_or_default() + 1;
+    let epoch = if is_first { Epoch(0) } else { Epoch(header.epoch.0 + 1) };
+    let (queue, receiver) = Queue::new(options.queued_commands_max, options.queued_bytes_max);
+    let shared = Arc::new(Shared {
+        files: FileTable::new(disk.clone(), folders.segments.clone(), options.open_files_max),
+        stats: Stats::default(),
+        queue,
+        space: Space::new(options.disk_reserve_bytes),
+        incarnation,
+        epoch,
+        data_id: header.data_id,
+        next_file: AtomicU64::new(incarnation << 40),
+        env,
+        options,
+    });
+    let cell = Arc::new(Cell::new(shared.clone(), header.through));
+    let mut replay = Replay::restore(cell.clone(), &header, &state)?;
+    drop(state);
+
+    let next = Sequence(header.through.0 + 1);
+    let scanner = Scanner::open(&*disk, &slots, &header.runs, header.place, next, header.crc);
+    let scanner = doing("reading the WAL", scanner)?;
+    let mut structure = scanner.clone();
+    let mut block = Vec::new();
+    while let Some(read) = doing("reading the WAL", structure.read_next(&mut block))? {
+        replay.apply_block(&block, read.sequence)?;
+    }
+    let damage = match doing("reading the WAL", structure.find_damage())? {
+        None if structure.next_sequence().0 <= claimed_through.0 => {
+            let reached = structure.next_sequence().0 - 1;
+            Some(format!("a newer checkpoint covered the log up to block {claimed_through}, the log ends at {reached}"))
+        }
+        other => other,
+    };
+    if let (Some(damage), false) = (&damage, repair) {
+        return Err(OpenError::Damaged(damage.clone()));
+    }
+    replay.write_batches(scanner, structure.next_sequence())?;
+    doing("syncing the WAL", structure.sync())?;
+    let has_replayed = replay.entries > 0;
+    replay.finish();
+
+    // From here on everything that was read is durable, and this run's blocks can be told from leftovers behind the end.
+    let run = Run { incarnation, first: structure.next_sequence() };
+    let mut renewed = Header { epoch, data_id: header.data_id, ..header.clone() };
+    if has_replayed {
+        renewed.runs.push(run);
+    } else {
+        renewed.through = Sequence(structure.next_sequence().0 - 1);
+        renewed.crc = structure.previous_crc();
+        renewed.place = structure.place();
+        renewed.runs = vec![run];
+    }
+    let through = renewed.through;
+    doing("writing a checkpoint", store.write(renewed, std::collections::BTreeMap::new()))?;
+    cell.set_checkpointed(through);
+
+    let ring = Ring::open(&*device, &slots, structure.place(), structure.used());
+    let resume = Resume {
+        next: structure.next_sequence(),
+        previous_crc: structure.previous_crc(),
+        ring: doing("opening the WAL", ring)?,
+        place: structure.place(),
+    };
+    let replayed = structure.next_sequence().0 - next.0;
+    Ok(Recovered { cell, store, resume, receiver, device, lock, slots, replayed, repaired: damage })
+}
+
+/// An empty folder, or one whose very first start did not get as far as a checkpoint.
+fn first_start(env: &Env, folders: &Folders, slots: &[SlotFile]) -> Result<(Store, Loaded), OpenError> {
+    let run = Run { incarnation: 0, first: Sequence(0) };
+    let header = Header {
+        place: Place { slot: slots.first().map_or(0, |slot| slot.number), position: 0 },
+        data_id: random_id(env),
+        runs: vec![run],
+        ..Header::default()
+    };
+    for slot in slots {
+        let mut block = Vec::new();
+        let first = Sequence(1);
+        let runs = [Run { incarnation: 1, first }];
+        let scan = Scanner::open(&*env.disk, slots, &runs, Place { slot: slot.number, position: 4096 }, first, 0);
+        let mut scan = doing("reading the WAL", scan)?;
+        if doing("reading the WAL", scan.read_next(&mut block))?.is_some() {
+            return Err(OpenError::Damaged("there is a WAL but no checkpoint".to_owned()));
+        }
+    }
+    let store = Store::new(env.disk.clone(), folders.checkpoints.clone());
+    Ok((store, Loaded { header, state: std::collections::BTreeMap::new(), claimed_through: Sequence(0) }))
+}
+
+/// The state while it is rebuilt.
+struct Replay {
+    cell: Arc<Cell>,
+    topics: HashMap<TopicId, Arc<Topic>>,
+    partitions: HashMap<PartitionId, Arc<Partition>>,
+    entries: u64,
+}
+
+impl Replay {
+    fn restore(cell: Arc<Cell>, header: &Header, state: &crate::commit::Changes) -> Result<Replay, OpenError> {
+        let mut replay = Replay { cell, topics: HashMap::new(), partitions: HashMap::new(), entries: 0 };
+        {
+            let mut dirty = replay.cell.dirty.lock();
+            dirty.next_partition = header.next_partition;
+            dirty.next_producer = header.next_producer;
+        }
+        for (key, value) in state {
+            let (true, Some(value)) = (key::is_topic(key), value) else { continue };
+            let (record, ids) = Topic::decode(value)?;
+            let settings = Settings::parse(record.settings.clone(), &replay.cell.shared.options.topic_defaults);
+            let epoch = record.epoch;
+            let topic = Arc::new(Topic::new(record, settings.map_err(TopicError::from)?));
+            let mut failed = None;
+            let published = |id| match state.get(&key::partition(id)) {
+                Some(Some(value)) => Published::decode(value).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    Published::default()
+                }),
+                _ => Published::new(epoch),
+            };
+            let made = topic.make_partitions(&replay.cell.shared, ids.into_iter(), published, 0);
+            if let Some(error) = failed {
+                return Err(error.into());
+            }
+            topic.add_partitions(&made);
+            replay.partitions.extend(made.into_iter().map(|partition| (partition.id(), partition)));
+            replay.cell.catalogue.publish(&topic);
+            replay.topics.insert(topic.id(), topic);
+        }
+        Ok(replay)
+    }
+
+    fn apply_block(&mut self, block: &[u8], sequence: Sequence) -> Result<(), OpenError> {
+        let mut reader = Reader(block.get(HEADER_SIZE..).unwrap_or_default());
+        while !reader.is_empty() {
+            self.entries += 1;
+            let command = self.command(Entry::decode(&mut reader)?)?;
+            let applied = self.cell.apply(command, sequence, &mut Vec::new());
+            applied.map_err(|fatal| OpenError::Damaged(fatal.0))?;
+        }
+        Ok(())
+    }
+
+    fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, OpenError> {
+        let partition = self.partitions.get(&id).cloned();
+        partition.ok_or_else(|| OpenError::Damaged(format!("the log names partition {id}, which does not exist")))
+    }
+
+    fn topic(&self, id: TopicId) -> Result<Arc<Topic>, OpenError> {
+        let topic = self.topics.get(&id).cloned();
+        topic.ok_or_else(|| OpenError::Damaged(format!("the log names topic {id}, which does not exist")))
+    }
+
+    /// The command that an entry was written for.
+    fn command(&mut self, entry: Entry<'_>) -> Result<Command, OpenError> {
+        let shared = self.cell.shared.clone();
+        Ok(match entry {
+            Entry::Append { partition, file, position, time, batch } => {
+                let header = BatchHeader::parse(batch).map_err(|error| OpenError::Damaged(error.to_string()))?;
+                let partition = self.partition(partition)?;
+                Command::Append(Append { partition, bytes: bytes::Bytes::new(), header, file, position, time })
+            }
+            Entry::Roll { partition, file, base } => {
+                Command::Roll { partition: self.partition(partition)?, file, base }
+            }
+            Entry::LogStart { partition, offset } => {
+                Command::LogStart { partition: self.partition(partition)?, offset }
+            }
+            Entry::CreateTopic(record) => {
+                let settings = Settings::parse(record.settings.clone(), &shared.options.topic_defaults);
+                let topic = Arc::new(Topic::new(record.clone(), settings.map_err(TopicError::from)?));
+                let ids = (0..u64::from(record.count)).map(|step| PartitionId(record.first.0 + step));
+                let made = topic.make_partitions(&shared, ids, |_| Published::new(record.epoch), 0);
+                topic.add_partitions(&made);
+                self.partitions.extend(made.into_iter().map(|partition| (partition.id(), partition)));
+                self.topics.insert(topic.id(), topic.clone());
+                Command::CreateTopic { topic, record }
+            }
+            Entry::AddPartitions { topic, first, count, epoch } => {
+                let topic = self.topic(topic)?;
+                let ids = (0..u64::from(count)).map(|step| PartitionId(first.0 + step));
+                let from = topic.partitions().len();
+                let added = topic.make_partitions(&shared, ids, |_| Published::new(epoch), from);
+                let known = added.iter().map(|partition| (partition.id(), partition.clone()));
+                self.partitions.extend(known);
+                Command::AddPartitions { topic, added, first, epoch }
+            }
+            Entry::DeleteTopic { topic } => Command::DeleteTopic { topic: self.topic(topic)? },
+            Entry::ProducerIds { next } => Command::ProducerIds { next },
+        })
+    }
+
+    /// The second pass: batches go to files that are alive at the end.
+    fn write_batches(&self, mut scanner: Scanner, end: Sequence) -> Result<(), OpenError> {
+        let mut alive = HashSet::new();
+        for partition in self.partitions.values() {
+            alive.extend(partition.published().segments.iter().map(|segment| segment.file));
+        }
+        let files = &self.cell.shared.files;
+        let mut block = Vec::new();
+        while scanner.next_sequence() < end {
+            if doing("reading the WAL", scanner.read_next(&mut block))?.is_none() {
+                return Err(OpenError::Damaged("a WAL block could be read once, but not again".to_owned()));
+            }
+            let mut reader = Reader(block.get(HEADER_SIZE..).unwrap_or_default());
+            let mut writes: Vec<(FileId, u64, &[u8])> = Vec::new();
+            while !reader.is_empty() {
+                match Entry::decode(&mut reader)? {
+                    Entry::Append { file, position, batch, .. } if alive.contains(&file) => {
+                        writes.push((file, position, batch));
+                    }
+                    Entry::Roll { file, .. } if alive.contains(&file) => {
+                        doing("making a segment", files.get_or_create(file))?;
+                    }
+                    _ => {}
+                }
+            }
+            writes.sort_by_key(|(file, position, _)| (*file, *position));
+            for run in writes.chunk_by(|left, right| left.0 == right.0) {
+                let Some((id, position, _)) = run.first() else { continue };
+                let file = doing("opening a segment", files.get(*id))?;
+                file.own(*position);
+                let mut at = *position;
+                for piece in run.chunks(512) {
+                    let parts: Vec<_> = piece.iter().map(|(_, _, batch)| IoSlice::new(batch)).collect();
+                    doing("writing a segment", file.disk_file().write_at(&parts, at))?;
+                    at += piece.iter().map(|(_, _, batch)| batch.len() as u64).sum::<u64>();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is published is all there is.
+    fn finish(&self) {
+        let (next_partition, next_producer) = {
+            let dirty = self.cell.dirty.lock();
+            (dirty.next_partition, dirty.next_producer)
+        };
+        let topics = self.cell.catalogue.topics();
+        for topic in &topics {
+            topic.partitions().iter().for_each(|partition| partition.reset_front());
+        }
+        self.cell.catalogue.restore(topics, next_partition, next_producer);
+    }
+}

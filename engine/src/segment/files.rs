@@ -1,0 +1,327 @@
+//! Open segment files: a bounded cache, least recently used first out. Who still holds a file keeps it open.
+
+use super::index::Index;
+use super::walk::{HeaderWalk, WalkError};
+use crate::env::{Disk, DiskFile, OpenMode};
+use crate::ids::{Epoch, FileId, Offset};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::io;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Preallocation grows from this with the file, doubling.
+const PREALLOCATE_MIN: u64 = 64 << 10;
+/// ... up to this at a time.
+const PREALLOCATE_MAX: u64 = 32 << 20;
+/// Dirty bytes of one file that write-back is asked for at a time.
+const WRITE_BACK_BYTES: u64 = 4 << 20;
+/// Ranges verified since the file was opened are noted in pieces of this size.
+const VERIFIED_PIECE: u64 = 1 << 20;
+
+/// An open segment.
+pub struct SegmentFile {
+    id: FileId,
+    file: Arc<dyn DiskFile>,
+    /// Bytes preallocated so far, when this process is the one that appends.
+    allocated: AtomicU64,
+    /// The index of everything published before this process began to append, or of all of a sealed segment.
+    index: OnceLock<Arc<Index>>,
+    /// Bytes from here on were written by this process: their CRCs were checked before.
+    own_from: AtomicU64,
+    /// Bytes from here on were written since write-back was last asked for.
+    dirty_from: AtomicU64,
+    /// Pieces below `own_from` whose CRCs were checked since the file was opened.
+    verified: Mutex<Vec<u64>>,
+}
+
+impl SegmentFile {
+    /// Its id.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// The file beneath.
+    pub fn disk_file(&self) -> &Arc<dyn DiskFile> {
+        &self.file
+    }
+
+    /// The descriptor, for `sendfile`.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        self.file.raw_fd()
+    }
+
+    /// A published range, mapped.
+    pub fn slice(&self, position: u64, size: usize) -> io::Result<Bytes> {
+        self.file.slice(position, size)
+    }
+
+    /// Fills `out` from `position`; a shorter file is an error.
+    pub fn read_exact_at(&self, out: &mut [u8], position: u64) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < out.len() {
+            let read = self.file.read_at(&mut out[filled..], position + filled as u64)?;
+            if read == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("segment {} is too short", self.id)));
+            }
+            filled += read;
+        }
+        Ok(())
+    }
+
+    /// Reserves space ahead of a write that ends at `end`. Failing is no harm: the write itself will say when the disk is
+    /// full.
+    pub fn reserve(&self, end: u64) {
+        let allocated = self.allocated.load(Ordering::Relaxed);
+        if end <= allocated {
+            return;
+        }
+        let step = allocated.clamp(PREALLOCATE_MIN, PREALLOCATE_MAX);
+        let target = (end.next_multiple_of(4096)).max(allocated + step);
+        if self.file.preallocate(allocated, target - allocated).is_ok() {
+            self.allocated.store(target, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that this process appends from `position` on.
+    pub fn own(&self, position: u64) {
+        self.own_from.fetch_min(position, Ordering::Relaxed);
+        self.dirty_from.fetch_min(position, Ordering::Relaxed);
+    }
+
+    /// The bytes up to `end` that were written since the last call, once they are many.
+    pub fn take_dirty_range(&self, end: u64) -> Option<std::ops::Range<u64>> {
+        let from = self.dirty_from.load(Ordering::Relaxed);
+        if end.saturating_sub(from) < WRITE_BACK_BYTES {
+            return None;
+        }
+        self.dirty_from.store(end, Ordering::Relaxed);
+        Some(from..end)
+    }
+
+    fn pieces(position: u64, end: u64) -> std::ops::Range<u64> {
+        position / VERIFIED_PIECE..end.div_ceil(VERIFIED_PIECE)
+    }
+
+    /// Whether every CRC in the range was checked since the file was opened, or before it was written.
+    pub fn is_verified(&self, position: u64, end: u64) -> bool {
+        let end = end.min(self.own_from.load(Ordering::Relaxed));
+        if position >= end {
+            return true;
+        }
+        let verified = self.verified.lock();
+        Self::pieces(position, end).all(|piece| has_bit(&verified, piece))
+    }
+
+    /// Checks the CRCs of `[position, end)` (whole batches) and notes the pieces that lie wholly inside. `is_tail` says
+    /// that nothing published follows `end`, so that its last piece counts as whole.
+    pub fn verify(
+        &self,
+        position: u64,
+        base: Offset,
+        end: u64,
+        is_tail: bool,
+        epochs: &[(Epoch, Offset)],
+    ) -> Result<(), WalkError> {
+        super::walk::verify(self, position, base, end, epochs)?;
+        let first = position.div_ceil(VERIFIED_PIECE);
+        let last = if is_tail { end.div_ceil(VERIFIED_PIECE) } else { end / VERIFIED_PIECE };
+        let mut verified = self.verified.lock();
+        for piece in first..last {
+            set_bit(&mut verified, piece);
+        }
+        Ok(())
+    }
+
+    /// The index of the part `[0, end)` that this process did not publish itself, read or made now when it is not at
+    /// hand. `base` is the segment's base offset. May block.
+    pub fn index(&self, files: &FileTable, base: Offset, end: u64) -> Result<Arc<Index>, WalkError> {
+        if let Some(index) = self.index.get() {
+            return Ok(index.clone());
+        }
+        let index = match files.read_index(self.id) {
+            Some(index) => index,
+            None => {
+                let mut walk = HeaderWalk::new(self, 0, base, end);
+                let mut headers = Vec::new();
+                while let Some(next) = walk.next_batch()? {
+                    headers.push(next);
+                }
+                Index::rebuild(headers.into_iter())
+            }
+        };
+        Ok(self.index.get_or_init(|| Arc::new(index)).clone())
+    }
+
+    /// Hands over the complete index of a segment that is being sealed.
+    pub fn set_index(&self, index: Arc<Index>) {
+        // One that is there already covers the same bytes.
+        let _ = self.index.set(index);
+    }
+
+    /// The same, only if it is at hand.
+    pub fn index_at_hand(&self) -> Option<Arc<Index>> {
+        self.index.get().cloned()
+    }
+}
+
+fn has_bit(bits: &[u64], index: u64) -> bool {
+    let word = usize::try_from(index / 64).ok().and_then(|word| bits.get(word));
+    word.is_some_and(|word| word >> (index % 64) & 1 == 1)
+}
+
+fn set_bit(bits: &mut Vec<u64>, index: u64) {
+    let Ok(word) = usize::try_from(index / 64) else { return };
+    if bits.len() <= word {
+        bits.resize(word + 1, 0);
+    }
+    bits[word] |= 1 << (index % 64);
+}
+
+/// The files of all segments, the most recently used of them open.
+pub struct FileTable {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    open: Mutex<lru::LruCache<FileId, Arc<SegmentFile>>>,
+}
+
+impl FileTable {
+    /// Keeps at most `open_max` files open.
+    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, open_max: usize) -> FileTable {
+        let bound = std::num::NonZeroUsize::new(open_max.max(4)).unwrap_or(std::num::NonZeroUsize::MIN);
+        // The table grows as files are opened: an unbounded cache trimmed by hand does not reserve its bound up front.
+        let open = lru::LruCache::unbounded();
+        let mut table = FileTable { disk, dir, open: Mutex::new(open) };
+        table.open.get_mut().resize(bound);
+        table
+    }
+
+    fn path(&self, id: FileId, extension: &str) -> PathBuf {
+        let low = id.0 & 0xff;
+        self.dir.join(format!("{low:02x}")).join(format!("{:016x}.{extension}", id.0))
+    }
+
+    /// The segment's path.
+    pub fn log_path(&self, id: FileId) -> PathBuf {
+        self.path(id, "log")
+    }
+
+    fn wrap(&self, id: FileId, file: Arc<dyn DiskFile>, own_from: u64) -> Arc<SegmentFile> {
+        Arc::new(SegmentFile {
+            id,
+            file,
+            allocated: AtomicU64::new(0),
+            index: OnceLock::new(),
+            own_from: AtomicU64::new(own_from),
+            dirty_from: AtomicU64::new(u64::MAX),
+            verified: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The file, if it is open.
+    pub fn at_hand(&self, id: FileId) -> Option<Arc<SegmentFile>> {
+        self.open.lock().get(&id).cloned()
+    }
+
+    /// The file, opened now if need be. May block.
+    pub fn get(&self, id: FileId) -> io::Result<Arc<SegmentFile>> {
+        if let Some(file) = self.at_hand(id) {
+            return Ok(file);
+        }
+        let opened = self.disk.open(&self.log_path(id), OpenMode::Write)?;
+        let mut open = self.open.lock();
+        // Another thread may have opened it meanwhile: all must share one, which knows what was verified.
+        if let Some(file) = open.get(&id) {
+            return Ok(file.clone());
+        }
+        let file = self.wrap(id, opened, u64::MAX);
+        open.put(id, file.clone());
+        Ok(file)
+    }
+
+    /// A new file.
+    pub fn create(&self, id: FileId) -> io::Result<Arc<SegmentFile>> {
+        let path = self.log_path(id);
+        let opened = match self.disk.open(&path, OpenMode::Create) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.disk.create_dir_all(path.parent().unwrap_or(&self.dir))?;
+                self.disk.open(&path, OpenMode::Create)?
+            }
+            other => other?,
+        };
+        let file = self.wrap(id, opened, 0);
+        self.open.lock().put(id, file.clone());
+        Ok(file)
+    }
+
+    /// The file of a segment that a replayed roll names: there already, or lost with the folder entry.
+    pub fn get_or_create(&self, id: FileId) -> io::Result<Arc<SegmentFile>> {
+        match self.get(id) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create(id),
+            other => other,
+        }
+    }
+
+    /// Finishes a sealed segment: frees what was preallocated, writes its index. Harmless when left undone.
+    pub fn seal(&self, id: FileId, size: u64, index: &Index) -> io::Result<()> {
+        self.get(id)?.file.set_size(size)?;
+        if !index.is_complete() {
+            // The table's file may know an index of its first part only; whoever needs it makes the whole.
+            self.open.lock().pop(&id);
+            return Ok(());
+        }
+        let path = self.path(id, "index");
+        if self.disk.exists(&path)? {
+            return Ok(());
+        }
+        let file = self.disk.open(&path, OpenMode::Create)?;
+        file.write_at(&[io::IoSlice::new(&index.encode())], 0)
+    }
+
+    fn read_index(&self, id: FileId) -> Option<Index> {
+        let file = self.disk.open(&self.path(id, "index"), OpenMode::Read).ok()?;
+        let size = usize::try_from(file.size().ok()?).ok()?;
+        let mut bytes = vec![0; size];
+        let mut filled = 0;
+        while filled < size {
+            match file.read_at(&mut bytes[filled..], filled as u64).ok()? {
+                0 => return None,
+                read => filled += read,
+            }
+        }
+        Index::decode(&bytes)
+    }
+
+    /// Unlinks a segment and its index. Readers that hold the file go on.
+    pub fn remove(&self, id: FileId) -> io::Result<()> {
+        self.open.lock().pop(&id);
+        for extension in ["log", "index"] {
+            match self.disk.remove(&self.path(id, extension)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ids of all segment files that exist.
+    pub fn list(&self) -> io::Result<Vec<FileId>> {
+        let mut ids = Vec::new();
+        for low in self.disk.list(&self.dir)? {
+            for name in self.disk.list(&self.dir.join(low))? {
+                let stem = Path::new(&name).file_stem().and_then(|stem| stem.to_str());
+                ids.extend(stem.and_then(|stem| u64::from_str_radix(stem, 16).ok()).map(FileId));
+            }
+        }
+        ids.sort();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    /// Files open in the table.
+    pub fn open_count(&self) -> usize {
+        self.open.lock().len()
+    }
+}

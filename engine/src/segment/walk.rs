@@ -1,0 +1,100 @@
+//! Walking the batches of a segment file.
+
+use super::files::SegmentFile;
+use crate::batch::{BatchHeader, verify_crc};
+use crate::ids::{Epoch, Offset};
+use std::io;
+
+/// Bytes read at a time when only headers are wanted.
+const HOP_BYTES: usize = 4 << 10;
+
+/// Hops from batch header to batch header between two positions.
+pub struct HeaderWalk<'a> {
+    file: &'a SegmentFile,
+    position: u64,
+    end: u64,
+    /// Offsets follow one another without a gap: what lies outside of a batch's CRC is checked against its neighbours.
+    expected: Offset,
+    buffer: Vec<u8>,
+    buffer_start: u64,
+}
+
+/// A segment's bytes are not what they must be.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// They could not be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// They are damaged.
+    #[error("segment {file} is damaged at byte {position}: {why}")]
+    Corrupt { file: String, position: u64, why: String },
+}
+
+impl<'a> HeaderWalk<'a> {
+    /// Walks from `position`, the first byte of the batch with base offset `base`, up to `end`, a batch's end.
+    pub fn new(file: &'a SegmentFile, position: u64, base: Offset, end: u64) -> HeaderWalk<'a> {
+        HeaderWalk { file, position, end, expected: base, buffer: Vec::new(), buffer_start: 0 }
+    }
+
+    fn corrupt(&self, why: impl ToString) -> WalkError {
+        WalkError::Corrupt { file: self.file.id().to_string(), position: self.position, why: why.to_string() }
+    }
+
+    /// The next batch: its position and header. None at the end.
+    pub fn next_batch(&mut self) -> Result<Option<(u64, BatchHeader)>, WalkError> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let left = self.end - self.position;
+        if left < BatchHeader::SIZE as u64 {
+            return Err(self.corrupt("a batch header is cut"));
+        }
+        let skip = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
+        if self.buffer.len().saturating_sub(skip) < BatchHeader::SIZE {
+            let size = usize::try_from(left).unwrap_or(HOP_BYTES).min(HOP_BYTES);
+            self.buffer.resize(size, 0);
+            self.file.read_exact_at(&mut self.buffer, self.position)?;
+            self.buffer_start = self.position;
+        }
+        let skip = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
+        let header = BatchHeader::parse(self.buffer.get(skip..).unwrap_or_default()).map_err(|e| self.corrupt(e))?;
+        if header.size as u64 > left {
+            return Err(self.corrupt("a batch reaches past the segment's end"));
+        }
+        if header.base_offset != self.expected {
+            return Err(self.corrupt(format!("base offset {} where {} comes next", header.base_offset, self.expected)));
+        }
+        let at = self.position;
+        self.position += header.size as u64;
+        self.expected = header.next_offset();
+        Ok(Some((at, header)))
+    }
+}
+
+/// Reads `[position, end)`, whole batches, the first with base offset `base`, and checks them: CRCs, offsets without a
+/// gap, and each batch's epoch against the partition's list of epochs and where they start.
+pub fn verify(
+    file: &SegmentFile,
+    position: u64,
+    base: Offset,
+    end: u64,
+    epochs: &[(Epoch, Offset)],
+) -> Result<(), WalkError> {
+    let mut walk = HeaderWalk::new(file, position, base, end);
+    let mut bytes = Vec::new();
+    while let Some((at, header)) = walk.next_batch()? {
+        bytes.resize(header.size, 0);
+        file.read_exact_at(&mut bytes, at)?;
+        if let Err(why) = verify_crc(&bytes) {
+            walk.position = at;
+            return Err(walk.corrupt(why));
+        }
+        let after = epochs.partition_point(|(_, start)| *start <= header.base_offset);
+        let epoch = after.checked_sub(1).and_then(|index| epochs.get(index)).map(|(epoch, _)| *epoch);
+        if epoch.is_some_and(|epoch| epoch != header.leader_epoch) {
+            walk.position = at;
+            return Err(walk.corrupt(format!("epoch {} is not that of the log there", header.leader_epoch)));
+        }
+    }
+    Ok(())
+}

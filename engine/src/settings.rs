@@ -1,0 +1,183 @@
+//! A topic's settings: what was set explicitly, over the server's defaults; typed where the engine acts on it.
+//!
+//! The names are those that clients know. Names that the engine does not act on are kept as they came; whether a name may
+//! be set at all is the head's to decide.
+
+use crate::batch::{Codec, Rules, TimestampType, Validation};
+use crate::ids::TimestampMs;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+/// What an acknowledgement promises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// Durable on the medium: survives a power cut.
+    #[default]
+    Fsync,
+    /// In the operating system's hands: survives a kill of the process.
+    Os,
+}
+
+impl FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fsync" => Ok(Durability::Fsync),
+            "os" => Ok(Durability::Os),
+            _ => Err("must be fsync or os".to_owned()),
+        }
+    }
+}
+
+/// A value that a setting cannot take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid value {value} for setting {name}: {why}")]
+pub struct InvalidSetting {
+    /// The setting.
+    pub name: String,
+    /// The value given.
+    pub value: String,
+    /// What it must be.
+    pub why: String,
+}
+
+/// The settings in force for a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// A segment is closed before it grows over this.
+    pub segment_bytes: u64,
+    /// A segment is closed when its first record is older than this.
+    pub segment_ms: i64,
+    /// Bytes kept per partition; -1 for no bound.
+    pub retention_bytes: i64,
+    /// Age of records kept; -1 for no bound.
+    pub retention_ms: i64,
+    /// The largest batch taken.
+    pub batch_size_max: usize,
+    /// Whose clock stamps the records.
+    pub timestamp_type: TimestampType,
+    /// How far behind the clock a record's timestamp may lie.
+    pub timestamp_before_max_ms: i64,
+    /// How far ahead of the clock a record's timestamp may lie.
+    pub timestamp_after_max_ms: i64,
+    /// The codec that batches are stored with; none keeps the producer's.
+    pub compression: Option<Codec>,
+    /// How far compressed batches are checked.
+    pub validation: Validation,
+    /// What an acknowledgement promises; none follows the server.
+    pub durability: Option<Durability>,
+    /// Whether old segments are deleted (cleanup.policy names delete).
+    pub deletes: bool,
+    /// The most that a batch may inflate to.
+    pub decompressed_size_max: usize,
+    overrides: BTreeMap<String, String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 3600 * 1000,
+            retention_bytes: -1,
+            retention_ms: 7 * 24 * 3600 * 1000,
+            batch_size_max: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            compression: None,
+            validation: Validation::Full,
+            durability: None,
+            deletes: true,
+            decompressed_size_max: 128 << 20,
+            overrides: BTreeMap::new(),
+        }
+    }
+}
+
+fn number<T: FromStr + PartialOrd>(text: &str, least: T) -> Result<T, String> {
+    match text.trim().parse::<T>() {
+        Ok(number) if number >= least => Ok(number),
+        Ok(_) => Err("too small".to_owned()),
+        Err(_) => Err("not a number in range".to_owned()),
+    }
+}
+
+impl Settings {
+    /// Explicit settings over `defaults`. Names that the engine does not act on are kept unread.
+    pub fn parse(overrides: BTreeMap<String, String>, defaults: &Settings) -> Result<Settings, InvalidSetting> {
+        let mut settings = defaults.clone();
+        for (name, value) in &overrides {
+            settings.apply(name, value).map_err(|why| InvalidSetting {
+                name: name.clone(),
+                value: value.clone(),
+                why,
+            })?;
+        }
+        settings.overrides = overrides;
+        Ok(settings)
+    }
+
+    fn apply(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "segment.bytes" => self.segment_bytes = number(value, 1)?,
+            "segment.ms" => self.segment_ms = number(value, 1)?,
+            "retention.bytes" => self.retention_bytes = number(value, -1)?,
+            "retention.ms" => self.retention_ms = number(value, -1)?,
+            "max.message.bytes" => self.batch_size_max = number(value, 0)?,
+            "message.timestamp.type" => {
+                self.timestamp_type = match value {
+                    "CreateTime" => TimestampType::CreateTime,
+                    "LogAppendTime" => TimestampType::LogAppendTime,
+                    _ => return Err("must be CreateTime or LogAppendTime".to_owned()),
+                }
+            }
+            "message.timestamp.before.max.ms" => self.timestamp_before_max_ms = number(value, 0)?,
+            "message.timestamp.after.max.ms" => self.timestamp_after_max_ms = number(value, 0)?,
+            "max.decompressed.message.bytes" => {
+                self.decompressed_size_max = number::<usize>(value, 0)?.min(self.decompressed_size_max);
+            }
+            "compression.type" => {
+                self.compression = match value {
+                    "producer" => None,
+                    "uncompressed" => Some(Codec::None),
+                    "gzip" => Some(Codec::Gzip),
+                    "snappy" => Some(Codec::Snappy),
+                    "lz4" => Some(Codec::Lz4),
+                    "zstd" => Some(Codec::Zstd),
+                    _ => return Err("must be producer, uncompressed, gzip, snappy, lz4 or zstd".to_owned()),
+                }
+            }
+            "cleanup.policy" => self.deletes = value.split(',').any(|part| part.trim() == "delete"),
+            "batch.validation" => {
+                self.validation = match value {
+                    "full" => Validation::Full,
+                    "header" => Validation::Header,
+                    _ => return Err("must be full or header".to_owned()),
+                }
+            }
+            "headwater.durability" => self.durability = Some(value.parse()?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What was set explicitly, as it was given.
+    pub fn overrides(&self) -> &BTreeMap<String, String> {
+        &self.overrides
+    }
+
+    /// The rules that a batch for this topic is checked by.
+    pub fn rules(&self, now: TimestampMs) -> Rules {
+        Rules {
+            batch_size_max: self.batch_size_max,
+            timestamp_type: self.timestamp_type,
+            timestamp_before_max_ms: self.timestamp_before_max_ms,
+            timestamp_after_max_ms: self.timestamp_after_max_ms,
+            validation: self.validation,
+            compression: self.compression,
+            decompressed_size_max: self.decompressed_size_max,
+            ..Rules::new(now)
+        }
+    }
+}

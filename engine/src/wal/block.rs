@@ -1,0 +1,76 @@
+//! The frame around a round's entries.
+
+use super::BLOCK_ALIGNMENT;
+use crate::env::AlignedBuffer;
+use crate::ids::Sequence;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"HWB1");
+/// Bytes before the entries.
+pub const HEADER_SIZE: usize = 64;
+
+/// What a block's header says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockHeader {
+    pub crc: u32,
+    pub body_size: u32,
+    pub entry_count: u32,
+    pub incarnation: u64,
+    pub sequence: Sequence,
+    pub durable_through: Sequence,
+    pub previous_crc: u32,
+}
+
+impl BlockHeader {
+    /// Reads a header; none when it is no block's. The CRC is not checked here.
+    pub fn parse(bytes: &[u8]) -> Option<BlockHeader> {
+        let mut reader = crate::encoding::Reader(bytes.get(..HEADER_SIZE)?);
+        if reader.u32().ok()? != MAGIC {
+            return None;
+        }
+        Some(BlockHeader {
+            crc: reader.u32().ok()?,
+            body_size: reader.u32().ok()?,
+            entry_count: reader.u32().ok()?,
+            incarnation: reader.u64().ok()?,
+            sequence: Sequence(reader.u64().ok()?),
+            durable_through: Sequence(reader.u64().ok()?),
+            previous_crc: reader.u32().ok()?,
+        })
+    }
+
+    /// Bytes the block takes in its slot.
+    pub fn padded_size(&self) -> u64 {
+        (HEADER_SIZE as u64 + u64::from(self.body_size)).next_multiple_of(BLOCK_ALIGNMENT)
+    }
+
+    /// Whether `block` (header, body, perhaps padding) carries the CRC that its header names.
+    pub fn verifies(&self, block: &[u8]) -> bool {
+        block
+            .get(8..HEADER_SIZE + self.body_size as usize)
+            .is_some_and(|covered| crate::batch::crc32c(covered) == self.crc)
+    }
+}
+
+/// Starts a block: leaves room for its header.
+pub fn begin(buffer: &mut AlignedBuffer) {
+    buffer.clear();
+    buffer.extend_from_slice(&[0; HEADER_SIZE]);
+}
+
+/// Finishes a block: writes the header with its CRC, pads. Returns the CRC, which the next block names.
+pub fn finish(buffer: &mut AlignedBuffer, mut header: BlockHeader) -> u32 {
+    header.body_size = u32::try_from(buffer.len() - HEADER_SIZE).expect("a round is bounded far below 4 GiB");
+    let mut bytes = [0u8; HEADER_SIZE];
+    bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+    bytes[8..12].copy_from_slice(&header.body_size.to_le_bytes());
+    bytes[12..16].copy_from_slice(&header.entry_count.to_le_bytes());
+    bytes[16..24].copy_from_slice(&header.incarnation.to_le_bytes());
+    bytes[24..32].copy_from_slice(&header.sequence.0.to_le_bytes());
+    bytes[32..40].copy_from_slice(&header.durable_through.0.to_le_bytes());
+    bytes[40..44].copy_from_slice(&header.previous_crc.to_le_bytes());
+    buffer.put_at(0, &bytes);
+    let crc = crate::batch::crc32c(&buffer.as_slice()[8..]);
+    buffer.put_at(4, &crc.to_le_bytes());
+    buffer.pad_to(BLOCK_ALIGNMENT as usize);
+    crc
+}

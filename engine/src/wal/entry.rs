@@ -1,0 +1,171 @@
+//! What can happen to the data folder, as the WAL tells it.
+//!
+//! ```text
+//! entry   0   kind u8
+//!         1   size u32 of what follows
+//!         5   fields, little-endian, in the order of the variants below; a batch's bytes come last
+//! ```
+
+use crate::encoding::{Malformed, Put, Reader};
+use crate::ids::{Epoch, FileId, Offset, PartitionId, TimestampMs, TopicId};
+use bytes::BufMut;
+use std::collections::BTreeMap;
+
+/// Bytes of an append's entry before the batch.
+pub const APPEND_HEAD_SIZE: usize = 5 + 32;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A batch, patched with its base offset and epoch, went to `position` of `file`.
+    Append { partition: PartitionId, file: FileId, position: u64, time: TimestampMs, batch: &'a [u8] },
+    /// `file` became the partition's active segment; its first record has offset `base`.
+    Roll { partition: PartitionId, file: FileId, base: Offset },
+    /// Records before `offset` are gone, with the sealed segments that hold nothing else.
+    LogStart { partition: PartitionId, offset: Offset },
+    /// A topic with `count` partitions, numbered from `first`.
+    CreateTopic(TopicRecord),
+    /// `count` more partitions, numbered from `first`.
+    AddPartitions { topic: TopicId, first: PartitionId, count: u32, epoch: Epoch },
+    /// The topic and its partitions are gone.
+    DeleteTopic { topic: TopicId },
+    /// Producer ids below `next` are given away.
+    ProducerIds { next: i64 },
+}
+
+/// A topic as it was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicRecord {
+    pub id: TopicId,
+    pub name: String,
+    pub first: PartitionId,
+    pub count: u32,
+    pub epoch: Epoch,
+    pub created: TimestampMs,
+    pub settings: BTreeMap<String, String>,
+}
+
+impl TopicRecord {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.id.0);
+        out.put_u64_le(self.first.0);
+        out.put_u32_le(self.count);
+        out.put_i32_le(self.epoch.0);
+        out.put_i64_le(self.created.0);
+        out.put_string(&self.name);
+        out.put_map(&self.settings);
+    }
+
+    pub fn decode(reader: &mut Reader<'_>) -> Result<TopicRecord, Malformed> {
+        Ok(TopicRecord {
+            id: TopicId(reader.id()?),
+            first: PartitionId(reader.u64()?),
+            count: reader.u32()?,
+            epoch: Epoch(reader.i32()?),
+            created: TimestampMs(reader.i64()?),
+            name: reader.string()?,
+            settings: reader.map()?,
+        })
+    }
+}
+
+/// The head of an append's entry; the batch follows it.
+pub fn append_head(
+    partition: PartitionId,
+    file: FileId,
+    position: u64,
+    time: TimestampMs,
+    batch_size: usize,
+) -> [u8; APPEND_HEAD_SIZE] {
+    let mut head = [0; APPEND_HEAD_SIZE];
+    head[0] = 1;
+    let size = u32::try_from(batch_size + APPEND_HEAD_SIZE - 5).expect("a batch is bounded far below 4 GiB");
+    head[1..5].copy_from_slice(&size.to_le_bytes());
+    head[5..13].copy_from_slice(&partition.0.to_le_bytes());
+    head[13..21].copy_from_slice(&file.0.to_le_bytes());
+    head[21..29].copy_from_slice(&position.to_le_bytes());
+    head[29..37].copy_from_slice(&time.0.to_le_bytes());
+    head
+}
+
+impl<'a> Entry<'a> {
+    /// Writes the entry onto the end of `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; 5]);
+        let kind = match self {
+            Entry::Append { partition, file, position, time, batch } => {
+                out.truncate(start);
+                out.extend_from_slice(&append_head(*partition, *file, *position, *time, batch.len()));
+                out.extend_from_slice(batch);
+                1
+            }
+            Entry::Roll { partition, file, base } => {
+                out.put_u64_le(partition.0);
+                out.put_u64_le(file.0);
+                out.put_i64_le(base.0);
+                2
+            }
+            Entry::LogStart { partition, offset } => {
+                out.put_u64_le(partition.0);
+                out.put_i64_le(offset.0);
+                3
+            }
+            Entry::CreateTopic(record) => {
+                record.encode(out);
+                4
+            }
+            Entry::AddPartitions { topic, first, count, epoch } => {
+                out.extend_from_slice(&topic.0);
+                out.put_u64_le(first.0);
+                out.put_u32_le(*count);
+                out.put_i32_le(epoch.0);
+                5
+            }
+            Entry::DeleteTopic { topic } => {
+                out.extend_from_slice(&topic.0);
+                6
+            }
+            Entry::ProducerIds { next } => {
+                out.put_i64_le(*next);
+                7
+            }
+        };
+        out[start] = kind;
+        let size = u32::try_from(out.len() - start - 5).expect("entries are bounded far below 4 GiB");
+        out[start + 1..start + 5].copy_from_slice(&size.to_le_bytes());
+    }
+
+    /// Reads one entry.
+    pub fn decode(reader: &mut Reader<'a>) -> Result<Entry<'a>, Malformed> {
+        let kind = reader.u8()?;
+        let size = reader.u32()? as usize;
+        let mut fields = Reader(reader.take(size)?);
+        let entry = match kind {
+            1 => Entry::Append {
+                partition: PartitionId(fields.u64()?),
+                file: FileId(fields.u64()?),
+                position: fields.u64()?,
+                time: TimestampMs(fields.i64()?),
+                batch: std::mem::take(&mut fields.0),
+            },
+            2 => Entry::Roll {
+                partition: PartitionId(fields.u64()?),
+                file: FileId(fields.u64()?),
+                base: Offset(fields.i64()?),
+            },
+            3 => Entry::LogStart { partition: PartitionId(fields.u64()?), offset: Offset(fields.i64()?) },
+            4 => Entry::CreateTopic(TopicRecord::decode(&mut fields)?),
+            5 => Entry::AddPartitions {
+                topic: TopicId(fields.id()?),
+                first: PartitionId(fields.u64()?),
+                count: fields.u32()?,
+                epoch: Epoch(fields.i32()?),
+            },
+            6 => Entry::DeleteTopic { topic: TopicId(fields.id()?) },
+            7 => Entry::ProducerIds { next: fields.i64()? },
+            _ => return Err(Malformed("entry kind")),
+        };
+        if fields.is_empty() { Ok(entry) } else { Err(Malformed("entry size")) }
+    }
+}
