@@ -51,6 +51,14 @@ pub fn load_average() -> f64 {
     text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }
 
+/// User-space CPU seconds of everybody since the machine started.
+#[must_use]
+pub fn user_cpu_s() -> f64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1).take(2);
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 /// The commit that was measured, marked when the work tree differs from it; "unknown" outside a repository.
 #[must_use]
 pub fn commit() -> String {

@@ -103,9 +103,18 @@ pub fn write_vectored_at(file: &File, parts: &[IoSlice<'_>], position: u64) -> i
     }
 }
 
-/// CPU seconds (user and system) that this process has used, its kernel I/O workers included.
+/// CPU seconds of this process so far, its kernel I/O workers included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuTime {
+    /// In user space.
+    pub user_s: f64,
+    /// In the kernel.
+    pub system_s: f64,
+}
+
+/// What this process has used.
 #[must_use]
-pub fn cpu_seconds() -> f64 {
+pub fn cpu_time() -> CpuTime {
     // SAFETY: rusage is plain data for which zero bytes are valid; the call fills it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
@@ -113,7 +122,14 @@ pub fn cpu_seconds() -> f64 {
         usage
     };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+    CpuTime { user_s: seconds(usage.ru_utime), system_s: seconds(usage.ru_stime) }
+}
+
+/// CPU seconds (user and system) that this process has used.
+#[must_use]
+pub fn cpu_seconds() -> f64 {
+    let time = cpu_time();
+    time.user_s + time.system_s
 }
 
 /// Raises the limit on open files as far as allowed, and returns it.

@@ -6,6 +6,7 @@
 
 use clap::{Parser, ValueEnum};
 use headwater_benches::machine::{self, Machine};
+use headwater_benches::wal::calm::Gate;
 use headwater_benches::wal::{methods, partitions, report::Report};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -43,6 +44,9 @@ struct Args {
     /// Runs only the cases whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Waits for calm and repeats disturbed runs, for at most so many seconds in all: for machines that others use too.
+    #[arg(long, default_value_t = 0)]
+    calm_s: u64,
     /// Writes the whole result there, as JSON.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -72,19 +76,22 @@ fn run(args: &Args, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         ("repeats", effort.repeats.to_string()),
         ("round_bytes_max", args.round_bytes_max.to_string()),
     ]);
+    let mut gate = Gate::new(Duration::from_secs(args.calm_s));
     let (title, varied, columns, cases) = match args.what {
         What::Methods => {
             settings.insert("wal_bytes", methods::WAL_BYTES.to_string());
-            let cases = methods::measure(dir, effort, args.round_bytes_max, &args.only)?;
+            let cases = methods::measure(dir, effort, args.round_bytes_max, &args.only, &mut gate)?;
             ("ways to write the WAL", methods::VARIED, methods::COLUMNS.to_vec(), cases)
         }
         What::Partitions => {
             settings.insert("wal_bytes", partitions::WAL_BYTES.to_string());
             settings.insert("checkpoint_bytes", partitions::CHECKPOINT_BYTES.to_string());
-            let cases = partitions::measure(dir, effort, args.round_bytes_max, &args.only)?;
+            let cases = partitions::measure(dir, effort, args.round_bytes_max, &args.only, &mut gate)?;
             ("WAL and segments, or synced segments", partitions::VARIED, partitions::COLUMNS.to_vec(), cases)
         }
     };
+    settings.insert("calm_s", args.calm_s.to_string());
+    settings.insert("disturbed_runs_kept", gate.disturbed.to_string());
     let report = Report {
         title: title.into(),
         command: command(),

@@ -1,10 +1,12 @@
 //! Decision 0001: how WAL rounds are written.
 
+use super::calm::Gate;
 use super::commit::{self, Setup};
 use super::device::{Method, create_file};
 use super::load::Plan;
 use super::report::{Case, Run};
 use crate::machine;
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -55,7 +57,13 @@ const WRITERS: [usize; 4] = [1, 8, 64, 512];
 
 /// Runs every case `repeats` times, interleaved: the whole list, then again in the other direction, so that drift and noise
 /// fall on all alike. Cases whose name does not contain `only` are left out.
-pub fn measure(dir: &Path, effort: Effort, round_bytes_max: usize, only: &str) -> io::Result<Vec<Case>> {
+pub fn measure(
+    dir: &Path,
+    effort: Effort,
+    round_bytes_max: usize,
+    only: &str,
+    gate: &mut Gate,
+) -> io::Result<Vec<Case>> {
     let mut keys = Vec::new();
     for record_bytes in RECORD_BYTES {
         for writers in WRITERS {
@@ -81,7 +89,8 @@ pub fn measure(dir: &Path, effort: Effort, round_bytes_max: usize, only: &str) -
         if repeat % 2 == 1 {
             order.reverse();
         }
-        for at in order {
+        let mut todo = VecDeque::from(order);
+        while let Some(&at) = todo.front() {
             let (record_bytes, writers, zeroed, method) = keys[at];
             let path = if zeroed { zeroed_path.clone() } else { dir.join("wal-allocated") };
             if !zeroed {
@@ -98,11 +107,15 @@ pub fn measure(dir: &Path, effort: Effort, round_bytes_max: usize, only: &str) -
                 segments: None,
             };
             let plan = Plan { writers, partitions: 1, warm_up: effort.warm_up, measured: effort.measured };
+            gate.wait();
             let run = one(dir, setup, plan)?;
             if !zeroed {
                 std::fs::remove_file(&path)?;
             }
-            cases[at].runs.push(run);
+            if gate.accepts(run.others_cpus) {
+                cases[at].runs.push(run);
+                todo.pop_front();
+            }
         }
         eprintln!("methods: round {} of {} done", repeat + 1, effort.repeats);
     }
@@ -134,6 +147,6 @@ pub fn one(dir: &Path, setup: Setup<'_>, plan: Plan) -> io::Result<Run> {
         cpu_s_per_gb: measured.cpu_s / bytes.max(1.0) * 1e9,
         own_bytes_per_byte: own as f64 / all_bytes,
         device_bytes_per_byte: device.map(|bytes| bytes as f64 / all_bytes),
-        load: machine::load_average(),
+        others_cpus: measured.others_cpus,
     })
 }

@@ -8,6 +8,7 @@
 //! that is queued, writes it with one durable write through a [`device`], and answers in order. The writers are slots that
 //! one thread drives ([`load`]), as tasks of an async runtime would be; a thread per writer would measure the scheduler.
 
+pub mod calm;
 pub mod commit;
 pub mod device;
 pub mod load;

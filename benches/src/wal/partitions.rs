@@ -1,11 +1,13 @@
 //! Decision 0002: a WAL beside segments, or synced segments alone.
 
+use super::calm::Gate;
 use super::commit::Setup;
 use super::device::{Method, create_file};
 use super::load::Plan;
 use super::methods::{Effort, one};
 use super::report::Case;
 use super::segments::{Durability, Segments};
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
@@ -41,7 +43,13 @@ const WAYS: [(&str, Method, Durability); 4] = [
 ];
 
 /// Runs every case `repeats` times, interleaved as in [`super::methods::measure`].
-pub fn measure(dir: &Path, effort: Effort, round_bytes_max: usize, only: &str) -> io::Result<Vec<Case>> {
+pub fn measure(
+    dir: &Path,
+    effort: Effort,
+    round_bytes_max: usize,
+    only: &str,
+    gate: &mut Gate,
+) -> io::Result<Vec<Case>> {
     let mut keys = Vec::new();
     for (record_bytes, writers) in LOADS {
         for partitions in PARTITIONS {
@@ -64,7 +72,8 @@ pub fn measure(dir: &Path, effort: Effort, round_bytes_max: usize, only: &str) -
         if repeat % 2 == 1 {
             order.reverse();
         }
-        for at in order {
+        let mut todo = VecDeque::from(order);
+        while let Some(&at) = todo.front() {
             let (record_bytes, writers, partitions, (_, method, durability)) = keys[at];
             let segments = Segments::create(&dir.join("segments"), partitions, durability)?;
             let setup = Setup {
@@ -78,7 +87,12 @@ pub fn measure(dir: &Path, effort: Effort, round_bytes_max: usize, only: &str) -
                 segments: Some(segments),
             };
             let plan = Plan { writers, partitions, warm_up: effort.warm_up, measured: effort.measured };
-            cases[at].runs.push(one(dir, setup, plan)?);
+            gate.wait();
+            let run = one(dir, setup, plan)?;
+            if gate.accepts(run.others_cpus) {
+                cases[at].runs.push(run);
+                todo.pop_front();
+            }
         }
         eprintln!("partitions: round {} of {} done", repeat + 1, effort.repeats);
     }

@@ -26,8 +26,8 @@ pub struct Run {
     pub own_bytes_per_byte: f64,
     /// Bytes that the device took (from anybody), for each record byte.
     pub device_bytes_per_byte: Option<f64>,
-    /// Load average when the run ended.
-    pub load: f64,
+    /// CPUs that other processes kept busy in user space during the run.
+    pub others_cpus: f64,
 }
 
 /// All runs of one case.
@@ -82,7 +82,7 @@ impl Case {
         put("cpu_s_per_gb", &|run| run.cpu_s_per_gb);
         put("own_bytes_per_byte", &|run| run.own_bytes_per_byte);
         put("device_bytes_per_byte", &|run| run.device_bytes_per_byte.unwrap_or(0.0));
-        put("load", &|run| run.load);
+        put("others_cpus", &|run| run.others_cpus);
     }
 }
 
