@@ -1,0 +1,74 @@
+//! The command line: every command, its options, and the help text. The server's own options come from the table in
+//! `config::options`.
+
+use crate::command::{check, config, consume, docs, log, produce, topic};
+use crate::config::ConfigArgs;
+use clap::{Args, Parser, Subcommand};
+use std::time::Duration;
+
+/// One durable log with every streaming and queueing API on top of it.
+///
+/// Without a command, `serve` with its defaults.
+#[derive(Debug, Parser)]
+#[command(name = "headwater", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(ConfigArgs),
+    /// Show or check the server's configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// List, create, describe and delete topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Write records: one for each line of standard input
+    Produce(produce::ProduceArgs),
+    /// Read records and print them
+    Consume(consume::ConsumeArgs),
+    /// Look into the files of a log
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Verify a data folder while no server uses it
+    Check(check::CheckArgs),
+    /// Print a generated page of the documentation
+    #[command(subcommand, hide = true)]
+    Docs(docs::DocsCommand),
+}
+
+/// Which broker a command talks to.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// A broker to start from, or several with commas between them
+    #[arg(
+        long,
+        alias = "bootstrap-server",
+        value_name = "HOST:PORT",
+        env = "HEADWATER_BOOTSTRAP",
+        default_value = "127.0.0.1:9092"
+    )]
+    pub bootstrap: String,
+    /// Give up after this long, retries included
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "is not a number of seconds".to_owned())?;
+    if !(0.001..=86_400.0).contains(&seconds) {
+        return Err("must lie between 0.001 and 86400 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Reads `NAME=VALUE`.
+pub fn name_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("is not NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,105 @@
+//! Where a partition begins and ends, and which offset a time means.
+
+use super::cluster::Retry;
+use super::{ClientError, Cluster};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use std::collections::BTreeMap;
+
+/// A place in a partition that only the broker can turn into an offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    Earliest,
+    Latest,
+    /// The first record with this timestamp (milliseconds since 1970) or a later one.
+    Time(i64),
+}
+
+impl At {
+    fn on_the_wire(self) -> i64 {
+        match self {
+            At::Latest => -1,
+            At::Earliest => -2,
+            At::Time(at) => at,
+        }
+    }
+}
+
+impl Cluster {
+    /// The offset of `at` in each partition; -1 where no record is that late.
+    pub async fn offsets(
+        &mut self,
+        topic: &str,
+        partitions: &[i32],
+        at: At,
+    ) -> Result<BTreeMap<i32, i64>, ClientError> {
+        let mut found = BTreeMap::new();
+        let mut retry = Retry::new(self.wait());
+        loop {
+            let open: Vec<i32> = partitions.iter().copied().filter(|p| !found.contains_key(p)).collect();
+            if open.is_empty() {
+                return Ok(found);
+            }
+            if let Err(error) = self.offsets_once(topic, &open, at, &mut found).await {
+                retry.pause_or(error).await?;
+            }
+        }
+    }
+
+    async fn offsets_once(
+        &mut self,
+        topic: &str,
+        partitions: &[i32],
+        at: At,
+        found: &mut BTreeMap<i32, i64>,
+    ) -> Result<(), ClientError> {
+        for (leader, partitions) in self.leaders(topic, partitions).await? {
+            let connection = self.broker(leader).await?;
+            let version = connection.version::<ListOffsetsRequest>(i16::MAX)?;
+            let rows = partitions
+                .iter()
+                .map(|p| {
+                    ListOffsetsPartition::default()
+                        .with_partition_index(*p)
+                        .with_current_leader_epoch(-1)
+                        .with_timestamp(at.on_the_wire())
+                })
+                .collect();
+            let name = TopicName(StrBytes::from_string(topic.to_owned()));
+            let request = ListOffsetsRequest::default()
+                .with_replica_id(BrokerId(-1))
+                .with_topics(vec![ListOffsetsTopic::default().with_name(name).with_partitions(rows)]);
+            let answer = connection.call(&request, version).await?;
+            for row in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
+                let what = || format!("offsets of {topic}/{}", row.partition_index);
+                ClientError::check(row.error_code, None, what)?;
+                found.insert(row.partition_index, row.offset);
+            }
+        }
+        Ok(())
+    }
+
+    /// Groups partitions by the broker that leads them.
+    pub async fn leaders(&mut self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Vec<i32>>, ClientError> {
+        let state = self.topic(topic, false).await?;
+        let mut leaders: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for partition in partitions {
+            let row = state.partitions.iter().find(|row| row.partition == *partition);
+            let row = row.ok_or_else(|| {
+                let count = state.partitions.len();
+                ClientError::Invalid(format!(
+                    "topic {topic} has {count} partitions; there is none with number {partition}"
+                ))
+            })?;
+            match row.leader {
+                Some(leader) => leaders.entry(leader).or_default().push(*partition),
+                None => ClientError::check(ResponseError::LeaderNotAvailable.code(), None, || {
+                    format!("partition {topic}/{partition}")
+                })?,
+            }
+        }
+        Ok(leaders)
+    }
+}

@@ -1,0 +1,19 @@
+//! One module for each command.
+
+pub mod check;
+pub mod config;
+pub mod consume;
+pub mod docs;
+pub mod log;
+pub mod produce;
+mod record_text;
+pub mod topic;
+
+use crate::exit::Failure;
+use std::future::Future;
+
+/// Runs a tool's future on this thread.
+pub fn run_async(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work)
+}

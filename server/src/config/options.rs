@@ -1,0 +1,264 @@
+//! THE table of options. The flags, the environment variables, the keys of the file, `headwater config`, and
+//! `docs/configuration.md` all come from its rows: add an option here and nowhere else.
+
+use super::size::{parse_between, parse_number, parse_switch};
+use super::{Config, Durability, LogFormat};
+use headwater_engine::env::WalMethod;
+use std::path::PathBuf;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+
+/// What every environment variable of the server starts with.
+pub const ENV_PREFIX: &str = "HEADWATER_";
+
+/// Variables that other parts of the program read, so that they are not reported as unknown.
+pub const OTHER_ENV: &[&str] = &["HEADWATER_CONFIG", "HEADWATER_TOPIC_DEFAULTS", "HEADWATER_BOOTSTRAP"];
+
+/// One option.
+pub struct OptionRow {
+    /// Its key in the file; flag and environment variable are made from it.
+    pub key: &'static str,
+    /// What stands for the value in a usage line; empty for a switch.
+    pub value_name: &'static str,
+    /// The default, as a person would write it.
+    pub default: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// Reads the value into the configuration, or says what is wrong with it.
+    pub set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+impl OptionRow {
+    /// `limits.connections_max` is `limits-connections-max` on the command line.
+    pub fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+
+    /// `limits.connections_max` is `HEADWATER_LIMITS_CONNECTIONS_MAX` in the environment.
+    pub fn env(&self) -> String {
+        format!("{ENV_PREFIX}{}", self.key.replace('.', "_").to_ascii_uppercase())
+    }
+}
+
+/// Finds an option by its key.
+pub fn find(key: &str) -> Option<&'static OptionRow> {
+    OPTIONS.iter().find(|row| row.key == key)
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Every option, in the order in which people meet them.
+pub const OPTIONS: &[OptionRow] = &[
+    OptionRow {
+        key: "data_dir",
+        value_name: "DIR",
+        default: "./headwater-data",
+        help: "Where the data lives; made when it is missing",
+        set: |config, text| {
+            if text.is_empty() {
+                return Err("is empty".into());
+            }
+            config.data_dir = PathBuf::from(text);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "kafka",
+        value_name: "ADDR",
+        default: "127.0.0.1:9092",
+        help: "Where Kafka clients connect; port 0 takes a free one",
+        set: |config, text| {
+            config.kafka = text.parse()?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "kafka_advertised",
+        value_name: "ADDR",
+        default: "",
+        help: "The address that Kafka clients are told to come back to, when it differs from the one they are served on",
+        set: |config, text| {
+            config.kafka_advertised = if text.is_empty() { None } else { Some(text.parse()?) };
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "aws",
+        value_name: "ADDR",
+        default: "127.0.0.1:4566",
+        help: "Where AWS clients connect, one port for all AWS APIs (none is served yet, so nothing listens there)",
+        set: |config, text| {
+            config.aws = text.parse()?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "admin",
+        value_name: "ADDR",
+        default: "127.0.0.1:9600",
+        help: "Where health and metrics are served over HTTP",
+        set: |config, text| {
+            config.admin = text.parse()?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "admin_hosts",
+        value_name: "NAMES",
+        default: "",
+        help: "Host names, separated by commas, under which the admin port may be asked, beside the loopback ones",
+        set: |config, text| {
+            config.admin_hosts = split_list(text);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "durability",
+        value_name: "MODE",
+        default: "fsync",
+        help: "What an acknowledgement means: fsync = safe from a power cut, os = safe from a crash of the process",
+        set: |config, text| {
+            config.durability = match text {
+                "fsync" => Durability::Fsync,
+                "os" => Durability::Os,
+                _ => return Err("must be fsync or os".into()),
+            };
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "insecure_no_auth",
+        value_name: "",
+        default: "false",
+        help: "Listen beyond this machine although nobody has to authenticate",
+        set: |config, text| {
+            config.insecure_no_auth = parse_switch(text)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "log.level",
+        value_name: "LEVEL",
+        default: "info",
+        help: "error, warn, info, debug or trace; per module as in info,headwater_engine=debug",
+        set: |config, text| {
+            config.log.levels = parse_levels(text)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "log.format",
+        value_name: "FORMAT",
+        default: "text",
+        help: "The form of log lines on standard error: text or json",
+        set: |config, text| {
+            config.log.format = match text {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return Err("must be text or json".into()),
+            };
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "topic.auto_create",
+        value_name: "BOOL",
+        default: "true",
+        help: "Whether a topic is made when a client that asks for it first writes to it or looks for it",
+        set: |config, text| {
+            config.topic.auto_create = parse_switch(text)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "topic.partitions",
+        value_name: "COUNT",
+        default: "1",
+        help: "Partitions of a topic that is made without saying how many",
+        set: |config, text| {
+            config.topic.partitions = u32::try_from(parse_number(text, 1, 100_000)?).unwrap_or(u32::MAX);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "limits.connections_max",
+        value_name: "COUNT",
+        default: "10000",
+        help: "Connections at once; further ones are closed",
+        set: |config, text| {
+            config.limits.connections_max = to_usize(parse_number(text, 1, 1_000_000)?);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "limits.request_size_max",
+        value_name: "SIZE",
+        default: "100MiB",
+        help: "The largest request; a connection that announces a larger one is closed",
+        set: |config, text| {
+            config.limits.request_size_max = to_usize(parse_between(text, 64 * KIB, GIB)?);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "wal.method",
+        value_name: "METHOD",
+        default: "auto",
+        help: "How the write-ahead log is written: auto, io_uring or portable",
+        set: |config, text| {
+            config.wal_method = match text {
+                "auto" => WalMethod::Auto,
+                "io_uring" => WalMethod::IoUring,
+                "portable" => WalMethod::Portable,
+                _ => return Err("must be auto, io_uring or portable".into()),
+            };
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "wal.size_max",
+        value_name: "SIZE",
+        default: "1GiB",
+        help: "How far the write-ahead log may grow; a larger one takes bursts better and recovers more slowly",
+        set: |config, text| {
+            config.wal_size_max = parse_between(text, 32 * MIB, 1024 * GIB)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "worker_threads",
+        value_name: "COUNT",
+        default: "0",
+        help: "Threads that serve connections; 0 is one per core",
+        set: |config, text| {
+            let count = to_usize(parse_number(text, 0, 1024)?);
+            config.worker_threads = (count > 0).then_some(count);
+            Ok(())
+        },
+    },
+];
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// `Targets` alone takes a misspelt level for the name of a module.
+fn parse_levels(text: &str) -> Result<Targets, String> {
+    let mut levels = Targets::new();
+    for part in split_list(text) {
+        let (module, level) = part.split_once('=').map_or((None, part.as_str()), |(m, level)| (Some(m), level));
+        let level: LevelFilter =
+            level.parse().map_err(|_| "is not a level: error, warn, info, debug, trace or off".to_owned())?;
+        levels = match module {
+            Some(module) => levels.with_target(module, level),
+            None => levels.with_default(level),
+        };
+    }
+    Ok(levels)
+}
+
+fn split_list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}

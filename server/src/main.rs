@@ -1,0 +1,52 @@
+//! The binary: the server, and command line tools that speak Kafka or read the files of a log.
+
+mod cli;
+mod client;
+mod command;
+mod config;
+mod exit;
+mod logging;
+mod output;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use exit::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command.unwrap_or(Command::Serve(config::ConfigArgs::default()))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    if !matches!(command, Command::Serve(_)) {
+        logging::start_tool();
+    }
+    match command {
+        Command::Serve(_args) => Err(Failure::new(exit::NOT_STARTED, "this build has no server yet")),
+        Command::Config(command) => command::config::run(&command),
+        Command::Topic(command) => command::topic::run(command),
+        Command::Produce(args) => command::produce::run(args),
+        Command::Consume(args) => command::consume::run(args),
+        Command::Log(command) => command::log::run(&command),
+        Command::Check(args) => command::check::run(&args),
+        Command::Docs(command) => command::docs::run(command),
+    }
+}
+
+fn report(failure: &Failure) {
+    if failure.message.is_empty() {
+        return;
+    }
+    let (red, plain) = if output::colour() { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
+    eprintln!("{red}error:{plain} {}", failure.message);
+    if let Some(hint) = &failure.hint {
+        eprintln!("hint: {hint}");
+    }
+}
