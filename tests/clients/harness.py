@@ -91,7 +91,7 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def until(what: str, condition: Callable[[], object], seconds: float = 15.0):
+def until(what: str, condition: Callable[[], object], seconds: float = 30.0):
     """Waits until `condition` returns something true, and returns that."""
     deadline = time.monotonic() + seconds
     while True:

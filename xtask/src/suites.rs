@@ -39,7 +39,7 @@ pub struct Job<'a> {
     workspace: &'a Workspace,
     /// The suite's name.
     name: &'static str,
-    /// The server, built in the release profile.
+    /// The server, built in the release profile; empty when no suite of this run needs it.
     server: PathBuf,
     /// Whether the long form is asked for.
     long: bool,
@@ -67,7 +67,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         return Ok(true);
     }
     let suites = chosen(options)?;
-    let server = workspace.build()?;
+    let no_server = |suite: &Suite| match suite.run {
+        Run::Client(_) => options.bootstrap.is_some(),
+        Run::Reference => true,
+        Run::CargoTest { .. } | Run::Comparison { .. } => false,
+    };
+    let server = if suites.iter().all(|suite| no_server(suite)) { PathBuf::new() } else { workspace.build()? };
     let (mut total, mut failed) = (Counts::default(), Vec::new());
     for suite in suites {
         let start = Instant::now();
@@ -77,7 +82,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
             workspace,
             name: suite.name,
             server: server.clone(),
-            long: options.all || suite.tier == Tier::Long,
+            long: options.all || suite.tier != Tier::Short,
             bootstrap: options.bootstrap.as_deref(),
             log,
             limit: Duration::from_secs(60 * if options.all { suite.minutes_max * 4 } else { suite.minutes_max }),
@@ -119,7 +124,7 @@ fn run_suite(suite: &Suite, job: &Job<'_>) -> Counts {
         Run::CargoTest { arguments } => rust::run(job, arguments),
         Run::Client(client) => client::run(job, client),
         Run::Reference => peer::reference(job),
-        Run::Program { program, arguments } => peer::program(job, program, arguments),
+        Run::Comparison { arguments } => peer::comparison(job, arguments),
     };
     let counts = match result {
         Ok(counts) => counts,

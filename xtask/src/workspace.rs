@@ -16,17 +16,11 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Asks cargo. `--locked`: a stale `Cargo.lock` is a mistake that CI would make good silently.
+    /// Asks cargo.
     pub fn load() -> Result<Self> {
         let version = capture(Command::new("rustc").arg("-vV"))?;
         let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-        let text = capture(Command::new("cargo").args([
-            "metadata",
-            "--format-version=1",
-            "--locked",
-            "--filter-platform",
-            host,
-        ]))?;
+        let text = capture(Command::new("cargo").args(["metadata", "--format-version=1", "--filter-platform", host]))?;
         let metadata: Value = serde_json::from_str(&text).context("cargo metadata")?;
         let folder = |key: &str| metadata[key].as_str().map(PathBuf::from).with_context(|| format!("no {key}"));
         Ok(Workspace { root: folder("workspace_root")?, target: folder("target_directory")?, metadata })

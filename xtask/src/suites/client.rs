@@ -89,7 +89,7 @@ fn java(job: &Job<'_>) -> Result<Command> {
         maven(job, &project, &folder, &["--offline"]).or_else(|_| maven(job, &project, &folder, &[]))
     })?;
     let mut command = Command::new("java");
-    command.arg("-Xmx512m").arg("-cp").arg(format!(
+    command.args(["-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]).arg("-cp").arg(format!(
         "{}:{}",
         folder.join("classes").display(),
         read(&class_path)?.trim()

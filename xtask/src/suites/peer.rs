@@ -5,8 +5,7 @@ use super::client;
 use super::counts::Counts;
 use super::table::{Run, SUITES};
 use crate::command::{self, End};
-use crate::workspace::read;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
@@ -27,14 +26,16 @@ pub fn reference(job: &Job<'_>) -> Result<Counts> {
     Ok(total)
 }
 
-/// Runs a program of the repository.
-pub fn program(job: &Job<'_>, program: &str, arguments: &[&str]) -> Result<Counts> {
-    let mut command = Command::new(job.workspace.root.join(program));
-    command.current_dir(&job.workspace.root).args(arguments).env("HEADWATER_BIN", &job.server);
-    let end = command::run_logged(&mut command, &job.log, job.limit)?;
+/// Runs the benchmark that compares the two; it fails when a server or a load fails, not over the figures, which are for
+/// people to read.
+pub fn comparison(job: &Job<'_>, arguments: &[&str]) -> Result<Counts> {
+    let mut compare = Command::new(job.server.with_file_name("compare"));
+    compare.args(arguments).args(["--name", job.name]).arg("--headwater").arg(&job.server);
+    compare.arg("--out").arg(job.workspace.scratch().join("results")).current_dir(&job.workspace.root);
+    let end = command::run_logged(&mut compare, &job.log, job.limit)?;
     ensure!(end != End::TimedOut, "not done after {} s", job.limit.as_secs());
-    let one = Counts { passed: u64::from(end == End::Success), ..Counts::default() };
-    Ok(Counts::of_summary(&read(&job.log)?).unwrap_or(one).with_success(end == End::Success))
+    eprintln!("{}", command::tail(&job.log, 30));
+    Ok(Counts { passed: u64::from(end == End::Success), ..Counts::default() }.with_success(end == End::Success))
 }
 
 /// One node of Apache Kafka; stopped and wiped when dropped.
@@ -88,5 +89,5 @@ fn two_free_ports() -> Result<u16> {
             return Ok(port);
         }
     }
-    Err(anyhow::anyhow!("no two free ports in a row")).context("Apache Kafka")
+    bail!("no two free ports in a row")
 }

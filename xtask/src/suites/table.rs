@@ -22,6 +22,8 @@ pub enum Tier {
     Short,
     /// With `--all`, or by name.
     Long,
+    /// By name alone: a part of another suite, in its long form.
+    Part,
 }
 
 impl Tier {
@@ -29,6 +31,7 @@ impl Tier {
         match self {
             Tier::Short => "short",
             Tier::Long => "long",
+            Tier::Part => "part",
         }
     }
 }
@@ -42,8 +45,8 @@ pub enum Run {
     Client(Client),
     /// Every client's program against Apache Kafka: a test that fails there is wrong.
     Reference,
-    /// A program of the repository; `Counts::of_summary` of its output counts, or else its exit code.
-    Program { program: &'static str, arguments: &'static [&'static str] },
+    /// The benchmark that runs Headwater and Apache Kafka side by side, with these arguments.
+    Comparison { arguments: &'static [&'static str] },
 }
 
 /// The client suites: programs under tests/clients that print `N passed, N failed, N skipped`.
@@ -88,6 +91,14 @@ pub const SUITES: &[Suite] = &[
         run: Run::CargoTest { arguments: &["--workspace"] },
     },
     Suite {
+        name: "golden",
+        about: "the reference's recorded answers against ours; a part of `rust`",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 20,
+        run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "golden"] },
+    },
+    Suite {
         name: "kafka-python",
         about: "the pure Python Kafka client",
         tier: Tier::Short,
@@ -118,5 +129,13 @@ pub const SUITES: &[Suite] = &[
         needs: &[BASH, PYTHON, JAVA, MAVEN],
         minutes_max: 30,
         run: Run::Reference,
+    },
+    Suite {
+        name: "comparison",
+        about: "CPU, rates and latencies of Headwater and Apache Kafka, side by side",
+        tier: Tier::Long,
+        needs: &[BASH, JAVA, MAVEN],
+        minutes_max: 20,
+        run: Run::Comparison { arguments: &["--rounds", "2", "--warm-mb", "1000"] },
     },
 ];
