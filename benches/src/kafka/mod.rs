@@ -32,3 +32,6 @@ pub const METADATA: (i16, i16) = (3, 8);
 pub const CREATE_TOPICS: (i16, i16) = (19, 4);
 /// DeleteTopics.
 pub const DELETE_TOPICS: (i16, i16) = (20, 3);
+
+#[cfg(test)]
+mod tests;
