@@ -259,7 +259,7 @@ fn a_durable_write_completes_after_the_unsynced_ones_before_it() {
     for method in [WalMethod::Portable, WalMethod::Auto] {
         let mut device = disk.wal_device(method, &dir).unwrap();
         let files = ["0", "1"].map(|name| device.open(&dir.join(name)).unwrap());
-        for _ in 0..20 {
+        for _ in 0..5 {
             let mut done = Vec::new();
             // A large unsynced write to one file, then small durable ones to the other.
             for (tag, size) in [(0, 1 << 20), (1, 4096), (2, 4096), (3, 4096)] {

@@ -67,7 +67,7 @@ impl UringDevice {
         }
         drop(file);
         // The probe's file need not be flushed by the first real write.
-        device.unsynced.take();
+        device.flights.forget_unsynced();
         let mut read = vec![0; expected.len()];
         plain.read_exact_at(&mut read, 0)?;
         if read == expected {

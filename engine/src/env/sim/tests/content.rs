@@ -119,6 +119,21 @@ fn one_write_may_be_torn_and_its_size_lost_or_kept_without_its_bytes() {
 }
 
 #[test]
+fn what_a_cut_removed_does_not_come_back_beside_what_it_left() {
+    let disk = SimDisk::new(1);
+    let file = create(&disk, PATH);
+    put(&file, 0, &[1; 2_048]);
+    disk.sync_all().unwrap();
+    file.set_size(100).unwrap();
+    file.set_size(2_048).unwrap();
+    let mut cut = vec![1; 100];
+    cut.resize(2_048, 0);
+    let found: std::collections::BTreeSet<Vec<u8>> =
+        (0..SEEDS).map(|seed| content(&disk.crash_image(seed), PATH)).collect();
+    assert_eq!(found, [vec![1; 2_048], vec![1; 100], cut].into());
+}
+
+#[test]
 fn what_survives_a_kill_may_still_be_lost_by_a_power_cut() {
     let disk = SimDisk::new(1);
     let file = create(&disk, PATH);

@@ -166,6 +166,24 @@ fn submit_last_and_drop(mut device: Box<dyn WalDevice>, disk: &SimDisk) {
 }
 
 #[test]
+fn a_durable_block_is_not_overwritten_by_what_the_cache_held_before() {
+    let disk = SimDisk::new(1);
+    wal(&disk, "0");
+    let mut device = disk.wal_device(WalMethod::Auto, Path::new("")).unwrap();
+    let file = device.open(Path::new("0")).unwrap();
+    put(&file, 4_000, &[5; 5_000]);
+    submit(device.as_mut(), &file, 1, 9, true).unwrap();
+    device.reap(true, &mut Vec::new()).unwrap();
+    let mut others = BTreeSet::new();
+    for seed in 0..SEEDS {
+        let found = content(&disk.crash_image(seed), "0");
+        assert!(found[4_096..8_192].iter().all(|&byte| byte == 9));
+        others.insert((found[4_000], found[8_192]));
+    }
+    assert_eq!(others, [(0, 0), (0, 5), (5, 0), (5, 5)].into(), "bytes beside the block are as unsynced as before");
+}
+
+#[test]
 fn completions_come_in_any_order() {
     let orders: BTreeSet<Vec<u64>> = (0..SEEDS)
         .map(|seed| {
