@@ -70,3 +70,13 @@ pub(super) fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
     check(unsafe { libc::fstatvfs(fd.as_raw_fd(), &mut answer) })?;
     Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
 }
+
+/// Drops the file's clean pages from the cache, so that a test can read cold ones.
+#[cfg(test)]
+pub(super) fn drop_from_cache(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: touches no memory of ours.
+    match unsafe { libc::posix_fadvise(fd.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
