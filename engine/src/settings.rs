@@ -89,7 +89,7 @@ impl Default for Settings {
             validation: Validation::Full,
             durability: None,
             deletes: true,
-            decompressed_size_max: 128 << 20,
+            decompressed_size_max: 64 << 20,
             overrides: BTreeMap::new(),
         }
     }
@@ -134,9 +134,6 @@ impl Settings {
             }
             "message.timestamp.before.max.ms" => self.timestamp_before_max_ms = number(value, 0)?,
             "message.timestamp.after.max.ms" => self.timestamp_after_max_ms = number(value, 0)?,
-            "max.decompressed.message.bytes" => {
-                self.decompressed_size_max = number::<usize>(value, 0)?.min(self.decompressed_size_max);
-            }
             "compression.type" => {
                 self.compression = match value {
                     "producer" => None,

@@ -104,10 +104,9 @@ impl Checkpointer {
 
     /// Waits for the committer's part.
     pub fn wait(&mut self, at_most: Duration) {
-        if let Phase::Asked(since) = self.phase {
-            if let Some(capture) = self.cell.wait_for_capture(at_most) {
-                self.phase = Phase::Captured(capture, since);
-            }
+        let Phase::Asked(since) = self.phase else { return };
+        if let Some(capture) = self.cell.wait_for_capture(at_most) {
+            self.phase = Phase::Captured(capture, since);
         }
     }
 }

@@ -233,7 +233,7 @@ impl Committer {
                 Command::Barrier => continue,
                 Command::Append(append) => {
                     let bytes = put_append(&mut buffer, append);
-                    sync |= append.partition.settings().durability == Some(Durability::Fsync);
+                    sync = sync || append.partition.settings().durability == Some(Durability::Fsync);
                     writes.push(SegmentWrite { file: append.file, position: append.position, bytes, is_new: false });
                     entry_count += 1;
                     continue;

@@ -8,7 +8,7 @@ use crate::batch::BatchHeader;
 use crate::cell::{Cell, Shared, random_id};
 use crate::checkpoint::key;
 use crate::checkpoint::{Header, Loaded, Store};
-use crate::commit::{Append, Command, Queue, Queued, Resume, Space};
+use crate::commit::{Append, Changes, Command, Queue, Queued, Resume, Space};
 use crate::encoding::{Malformed, Reader};
 use crate::engine::Options;
 use crate::env::{DirLock, Env, WalDevice, WalMethod};
@@ -81,6 +81,69 @@ impl Folders {
     }
 }
 
+/// A data folder, read but not changed.
+struct Inspected {
+    cell: Arc<Cell>,
+    receiver: Receiver<Queued>,
+    store: Store,
+    header: Header,
+    slots: Vec<SlotFile>,
+    /// Before the first block behind the checkpoint, and behind the last.
+    start: Scanner,
+    end: Scanner,
+    replay: Replay,
+    damage: Option<String>,
+}
+
+/// Reads checkpoint and WAL and rebuilds the state, in memory alone.
+fn inspect(
+    env: Env,
+    options: Options,
+    slots: Vec<SlotFile>,
+    (store, loaded): (Store, Loaded),
+    epoch: Epoch,
+    mut before_replay: impl FnMut(&Cell),
+) -> Result<Inspected, OpenError> {
+    let folders = Folders::of(&options);
+    let disk = env.disk.clone();
+    let Loaded { header, state, claimed_through } = loaded;
+    let incarnation = header.runs.iter().map(|run| run.incarnation).max().unwrap_or_default() + 1;
+    let (queue, receiver) = Queue::new(options.queued_commands_max, options.queued_bytes_max);
+    let shared = Arc::new(Shared {
+        files: FileTable::new(disk.clone(), folders.segments, options.open_files_max),
+        stats: Stats::default(),
+        queue,
+        space: Space::new(options.disk_reserve_bytes),
+        incarnation,
+        epoch,
+        data_id: header.data_id,
+        next_file: AtomicU64::new(incarnation << 40),
+        env,
+        options,
+    });
+    let cell = Arc::new(Cell::new(shared, header.through));
+    let mut replay = Replay::restore(cell.clone(), &header, &state)?;
+    drop(state);
+    before_replay(&cell);
+
+    let next = Sequence(header.through.0 + 1);
+    let start = Scanner::open(&*disk, &slots, &header.runs, header.place, next, header.crc);
+    let start = doing("reading the WAL", start)?;
+    let mut end = start.clone();
+    let mut block = Vec::new();
+    while let Some(read) = doing("reading the WAL", end.read_next(&mut block))? {
+        replay.apply_block(&block, read.sequence)?;
+    }
+    let damage = match doing("reading the WAL", end.find_damage())? {
+        None if end.next_sequence() <= claimed_through => {
+            let reached = end.next_sequence().0 - 1;
+            Some(format!("a newer checkpoint covered the log up to block {claimed_through}, the log ends at {reached}"))
+        }
+        other => other,
+    };
+    Ok(Inspected { cell, receiver, store, header, slots, start, end, replay, damage })
+}
+
 /// Opens the data folder. `repair` cuts at damage instead of refusing.
 pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, OpenError> {
     let folders = Folders::of(&options);
@@ -94,84 +157,113 @@ pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, Op
     let device = doing("opening the WAL device", disk.wal_device(method, &folders.wal))?;
     let loaded = doing("reading the checkpoint", Store::load(disk.clone(), folders.checkpoints.clone()))?;
     let mut slots = doing("reading the WAL", list_slots(&*disk, &folders.wal))?;
-    let is_first = loaded.is_none();
-    let (mut store, loaded) = match loaded {
-        Some(loaded) => loaded,
-        None => first_start(&env, &folders, &slots)?,
+    let (loaded, epoch) = match loaded {
+        Some(loaded) => {
+            let epoch = Epoch(loaded.1.header.epoch.0 + 1);
+            (loaded, epoch)
+        }
+        None => (first_start(&env, &folders, &slots)?, Epoch(0)),
     };
-    let initial = options.wal_slot_bytes();
     while slots.len() < 2 {
         let number = slots.iter().map(|slot| slot.number + 1).max().unwrap_or_default();
-        slots.push(doing("making a WAL slot", create_slot(&*disk, &folders.wal, number, initial))?);
+        let slot = create_slot(&*disk, &folders.wal, number, options.wal_slot_bytes());
+        slots.push(doing("making a WAL slot", slot)?);
     }
 
-    let Loaded { header, state, claimed_through } = loaded;
-    let incarnation = header.runs.iter().map(|run| run.incarnation).max().unwrap_or_default() + 1;
-    let epoch = if is_first { Epoch(0) } else { Epoch(header.epoch.0 + 1) };
-    let (queue, receiver) = Queue::new(options.queued_commands_max, options.queued_bytes_max);
-    let shared = Arc::new(Shared {
-        files: FileTable::new(disk.clone(), folders.segments.clone(), options.open_files_max),
-        stats: Stats::default(),
-        queue,
-        space: Space::new(options.disk_reserve_bytes),
-        incarnation,
-        epoch,
-        data_id: header.data_id,
-        next_file: AtomicU64::new(incarnation << 40),
-        env,
-        options,
-    });
-    let cell = Arc::new(Cell::new(shared.clone(), header.through));
-    let mut replay = Replay::restore(cell.clone(), &header, &state)?;
-    drop(state);
-
-    let next = Sequence(header.through.0 + 1);
-    let scanner = Scanner::open(&*disk, &slots, &header.runs, header.place, next, header.crc);
-    let scanner = doing("reading the WAL", scanner)?;
-    let mut structure = scanner.clone();
-    let mut block = Vec::new();
-    while let Some(read) = doing("reading the WAL", structure.read_next(&mut block))? {
-        replay.apply_block(&block, read.sequence)?;
-    }
-    let damage = match doing("reading the WAL", structure.find_damage())? {
-        None if structure.next_sequence().0 <= claimed_through.0 => {
-            let reached = structure.next_sequence().0 - 1;
-            Some(format!("a newer checkpoint covered the log up to block {claimed_through}, the log ends at {reached}"))
-        }
-        other => other,
-    };
+    let inspected = inspect(env, options, slots, loaded, epoch, |_| {})?;
+    let Inspected { cell, receiver, mut store, header, slots, start, end, replay, damage } = inspected;
     if let (Some(damage), false) = (&damage, repair) {
         return Err(OpenError::Damaged(damage.clone()));
     }
-    replay.write_batches(scanner, structure.next_sequence())?;
-    doing("syncing the WAL", structure.sync())?;
-    let has_replayed = replay.entries > 0;
+    let replayed = end.next_sequence().0 - start.next_sequence().0;
+    replay.write_batches(start, end.next_sequence())?;
+    doing("syncing the WAL", end.sync())?;
     replay.finish();
 
     // From here on everything that was read is durable, and this run's blocks can be told from leftovers behind the end.
-    let run = Run { incarnation, first: structure.next_sequence() };
-    let mut renewed = Header { epoch, data_id: header.data_id, ..header.clone() };
-    if has_replayed {
+    let run = Run { incarnation: cell.shared.incarnation, first: end.next_sequence() };
+    let mut renewed = Header { epoch, ..header };
+    if replay.entries > 0 {
         renewed.runs.push(run);
     } else {
-        renewed.through = Sequence(structure.next_sequence().0 - 1);
-        renewed.crc = structure.previous_crc();
-        renewed.place = structure.place();
+        renewed.through = Sequence(end.next_sequence().0 - 1);
+        renewed.crc = end.previous_crc();
+        renewed.place = end.place();
         renewed.runs = vec![run];
     }
     let through = renewed.through;
-    doing("writing a checkpoint", store.write(renewed, std::collections::BTreeMap::new()))?;
+    doing("writing a checkpoint", store.write(renewed, Changes::new()))?;
     cell.set_checkpointed(through);
 
-    let ring = Ring::open(&*device, &slots, structure.place(), structure.used());
+    let ring = Ring::open(&*device, &slots, end.place(), end.used());
     let resume = Resume {
-        next: structure.next_sequence(),
-        previous_crc: structure.previous_crc(),
+        next: end.next_sequence(),
+        previous_crc: end.previous_crc(),
         ring: doing("opening the WAL", ring)?,
-        place: structure.place(),
+        place: end.place(),
     };
-    let replayed = structure.next_sequence().0 - next.0;
     Ok(Recovered { cell, store, resume, receiver, device, lock, slots, replayed, repaired: damage })
+}
+
+/// What a check found.
+#[derive(Debug, Default, Clone)]
+pub struct Report {
+    /// Topics and partitions that a start would find.
+    pub topics: usize,
+    pub partitions: usize,
+    /// WAL blocks behind the checkpoint.
+    pub blocks: u64,
+    /// Segments whose every CRC was checked, and their bytes.
+    pub segments: u64,
+    pub bytes: u64,
+    /// What is damaged; empty when all is well.
+    pub damage: Vec<String>,
+}
+
+/// Checks a data folder that no server uses: checkpoint, WAL chain, every batch of every segment that a checkpoint covers
+/// (what came later lies in the WAL, under its CRCs). Changes nothing.
+pub fn check(env: Env, options: Options) -> Result<Report, OpenError> {
+    let folders = Folders::of(&options);
+    let disk = env.disk.clone();
+    if !doing("looking for the data folder", disk.exists(&folders.checkpoints))? {
+        let error = io::Error::new(io::ErrorKind::NotFound, options.data_dir.display().to_string());
+        return doing("looking for the data folder", Err(error));
+    }
+    let _lock = doing("locking the data folder", disk.lock(&options.data_dir))?;
+    let slots = doing("reading the WAL", list_slots(&*disk, &folders.wal))?;
+    let loaded = match doing("reading the checkpoint", Store::load(disk.clone(), folders.checkpoints.clone()))? {
+        Some(loaded) => loaded,
+        None => first_start(&env, &folders, &slots)?,
+    };
+    let epoch = loaded.1.header.epoch;
+    let mut segments = Vec::new();
+    let inspected = inspect(env, options, slots, loaded, epoch, |cell| {
+        cell.catalogue.for_each_partition(|partition| {
+            let published = partition.published();
+            let each = published.segments.iter().map(|segment| (segment.file, segment.base, segment.size));
+            segments.push((partition.clone(), published.epochs.clone(), each.collect::<Vec<_>>()));
+        });
+    })?;
+    let cell = inspected.cell;
+    let mut report = Report {
+        topics: cell.catalogue.topics().len(),
+        blocks: inspected.end.next_sequence().0 - inspected.start.next_sequence().0,
+        damage: inspected.damage.into_iter().collect(),
+        ..Report::default()
+    };
+    cell.catalogue.for_each_partition(|_| report.partitions += 1);
+    for (partition, epochs, segments) in segments {
+        let alive: HashSet<_> = partition.published().segments.iter().map(|segment| segment.file).collect();
+        for (file, base, size) in segments.into_iter().filter(|(file, ..)| alive.contains(file)) {
+            let checked = cell.shared.files.get(file).map_err(Into::into);
+            if let Err(error) = checked.and_then(|file| file.verify(0, base, size, true, &epochs)) {
+                report.damage.push(format!("{} partition {}: {error}", partition.topic_name(), partition.index()));
+            }
+            report.segments += 1;
+            report.bytes += size;
+        }
+    }
+    Ok(report)
 }
 
 /// An empty folder, or one whose very first start did not get as far as a checkpoint.
@@ -194,7 +286,7 @@ fn first_start(env: &Env, folders: &Folders, slots: &[SlotFile]) -> Result<(Stor
         }
     }
     let store = Store::new(env.disk.clone(), folders.checkpoints.clone());
-    Ok((store, Loaded { header, state: std::collections::BTreeMap::new(), claimed_through: Sequence(0) }))
+    Ok((store, Loaded { header, state: Changes::new(), claimed_through: Sequence(0) }))
 }
 
 /// The state while it is rebuilt.

@@ -1,0 +1,123 @@
+//! The engine end to end on the simulated disk, driven by hand.
+
+use bytes::Bytes;
+use headwater_engine::batch::{self, BatchBuilder, CheckedBatch};
+use headwater_engine::env::sim;
+use headwater_engine::{Drive, Engine, NewTopic, Offset, Options, Partition, Read, ReadRequest, TimestampMs, Topic};
+use std::sync::Arc;
+
+fn options() -> Options {
+    Options { wal_size_initial: 256 << 10, wal_size_max: 1 << 20, disk_reserve_bytes: 0, ..Options::new("data".into()) }
+}
+
+fn new_topic(name: &str, settings: &[(&str, &str)]) -> NewTopic {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    NewTopic { name: name.to_owned(), partitions: 2, settings }
+}
+
+fn batch(timestamp: i64, values: &[&str]) -> CheckedBatch {
+    let mut builder = BatchBuilder::new();
+    for (index, value) in values.iter().enumerate() {
+        builder.push(TimestampMs(timestamp + index as i64), None, Some(value.as_bytes()), &[]).expect("a short record");
+    }
+    let bytes = builder.finish().expect("a small batch");
+    batch::check(bytes, &batch::Rules::new(TimestampMs(timestamp))).expect("a valid batch")
+}
+
+fn create(engine: &Engine, drive: &mut Drive, new: NewTopic) -> Arc<Topic> {
+    let pending = engine.create_topic(new);
+    while drive.commit().expect("the disk is healthy") {}
+    pending.wait_blocking().expect("a new topic")
+}
+
+fn append(engine: &Engine, drive: &mut Drive, partition: &Arc<Partition>, batch: &CheckedBatch) -> Offset {
+    let ack = engine.ack();
+    let appended = partition.append(batch, &ack).expect("room for a batch");
+    while !ack.is_done() {
+        drive.commit().expect("the disk is healthy");
+    }
+    appended.base_offset
+}
+
+fn read_all(partition: &Arc<Partition>) -> Vec<String> {
+    let mut values = Vec::new();
+    let mut from = partition.bounds().log_start;
+    while from < partition.bounds().high_watermark {
+        let request = ReadRequest { from, bytes_max: 100, at_least_one: true, stable_only: false };
+        let batches = match partition.read(&request).expect("a kept offset") {
+            Read::Ready(batches) => batches,
+            Read::Cold(cold) => cold.read().expect("a kept offset"),
+        };
+        let bytes: Bytes = batches.range.expect("there is more").bytes().expect("a readable file");
+        let headers: Vec<_> = batch::headers(&bytes).collect();
+        for (position, header) in headers {
+            let one = bytes.slice(position..position + header.size);
+            for record in batch::records_of(&one, 1 << 20).expect("a whole batch").iter() {
+                let record = record.expect("a valid record");
+                assert!(record.offset >= from || from < header.next_offset());
+                values.push(String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned());
+            }
+            from = header.next_offset();
+        }
+        assert_eq!(from, batches.next);
+    }
+    values
+}
+
+#[test]
+fn records_survive_a_kill_and_a_power_cut() {
+    let (env, disk, clock) = sim::env(7);
+    let engine = Engine::open(env, options()).expect("an empty folder");
+    let mut drive = engine.drive().expect("not started");
+    let topic = create(&engine, &mut drive, new_topic("orders", &[("segment.bytes", "400")]));
+    let partition = topic.partition(0).expect("two partitions");
+    let mut expected = Vec::new();
+    for number in 0..50 {
+        let value = format!("value {number}");
+        let offset = append(&engine, &mut drive, &partition, &batch(1000 + number, &[&value, "second"]));
+        assert_eq!(offset, Offset(number * 2));
+        expected.extend([value, "second".to_owned()]);
+        if number == 20 {
+            drive.settle().expect("the disk is healthy");
+        }
+    }
+    assert_eq!(read_all(&partition), expected);
+    for seed in 0..20 {
+        let image = if seed == 0 { disk.kill_image() } else { disk.crash_image(seed) };
+        let engine = Engine::open(sim::env_on(&image, &clock, seed), options()).expect("a crashed folder");
+        let partition = engine.topic("orders").expect("it was acknowledged").partition(0).expect("two partitions");
+        assert_eq!(read_all(&partition), expected, "seed {seed}");
+        let mut drive = engine.drive().expect("not started");
+        assert_eq!(append(&engine, &mut drive, &partition, &batch(5000, &["more"])), Offset(100));
+        let found = partition.find_time(TimestampMs(1030)).expect("readable").expect("such a record");
+        assert_eq!((found.offset, found.timestamp), (Offset(59), TimestampMs(1030)));
+        assert_eq!(partition.max_timestamp().expect("readable").map(|point| point.offset), Some(Offset(100)));
+        assert_eq!(partition.leader_epoch().0, 1);
+        assert_eq!(partition.epoch_end(headwater_engine::Epoch(0)).map(|(_, end)| end), Some(Offset(100)));
+    }
+}
+
+#[test]
+fn deleted_and_remade_topics_do_not_mix() {
+    let (env, disk, clock) = sim::env(3);
+    let engine = Engine::open(env, options()).expect("an empty folder");
+    let mut drive = engine.drive().expect("not started");
+    let old = create(&engine, &mut drive, new_topic("t", &[]));
+    append(&engine, &mut drive, &old.partition(0).expect("two"), &batch(1, &["old"]));
+    let deleted = engine.delete_topic(old.id());
+    while drive.commit().expect("healthy") {}
+    deleted.wait_blocking().expect("it was there");
+    let new = create(&engine, &mut drive, new_topic("t", &[]));
+    append(&engine, &mut drive, &new.partition(0).expect("two"), &batch(2, &["new"]));
+    drive.settle().expect("healthy");
+    assert!(
+        old.partition(0)
+            .expect("two")
+            .read(&ReadRequest { from: Offset(0), bytes_max: 10, at_least_one: true, stable_only: false })
+            .is_err()
+    );
+    let engine = Engine::open(sim::env_on(&disk.crash_image(1), &clock, 1), options()).expect("a crashed folder");
+    let found = engine.topic("t").expect("remade");
+    assert_eq!(found.id(), new.id());
+    assert_eq!(read_all(&found.partition(0).expect("two")), ["new"]);
+}
