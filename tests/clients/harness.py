@@ -9,6 +9,7 @@ import argparse
 import os
 import random
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -58,6 +59,7 @@ def main() -> None:
             continue
         start = time.monotonic()
         try:
+            check(_reachable(run), f"nothing listens at {run.bootstrap}")
             signal.alarm(CASE_SECONDS_MAX)
             function(run)
             signal.alarm(0)
@@ -76,6 +78,16 @@ def main() -> None:
     print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
     # Not sys.exit: a client whose background thread hangs on a broken broker must not hang the suite.
     os._exit(1 if failed or not passed else 0)
+
+
+def _reachable(run: Run) -> bool:
+    """Asked before each case: once the broker is gone, the rest need not wait for their clients to notice."""
+    host, port = run.bootstrap.rsplit(":", 1)
+    try:
+        socket.create_connection((host, int(port)), 5).close()
+        return True
+    except OSError:
+        return False
 
 
 def _too_long(_signal, _frame):

@@ -14,11 +14,10 @@ pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
     let binary = workspace.build()?;
     let mut findings = Vec::new();
     for (file, name) in PAGES {
-        let generated = generate(&binary, name)?;
-        let path = workspace.root.join(file);
-        let fresh = path.is_file() && read(&path)? == generated;
-        if !fresh {
-            findings.push(format!("{file} is stale: run `cargo xtask docs`"));
+        match (generate(&binary, name), read(&workspace.root.join(file))) {
+            (Ok(generated), Ok(committed)) if generated == committed => {}
+            (Ok(_), _) => findings.push(format!("{file} is stale: run `cargo xtask docs`")),
+            (Err(error), _) => findings.push(format!("{error:#}")),
         }
     }
     Ok(findings)
