@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 /// A request whose header is read and whose body is not.
 pub struct Call {
-    /// The version of the request, one of its row's.
+    /// The row's place in the table, for metrics.
+    pub operation: usize,
+    /// The version of the request: one of its row's, except for ApiVersions, which answers any.
     pub version: i16,
     /// Comes back in the answer.
     pub correlation_id: i32,
@@ -67,9 +69,20 @@ pub enum Close {
     Stopped,
 }
 
-/// A request being handled. It is polled once right away, on the connection's task, so what stands before the first await
-/// happens in the order of the requests.
-pub type Running = Pin<Box<dyn Future<Output = Result<Reply, Close>> + Send>>;
+/// What a handler comes to.
+pub enum Outcome {
+    /// The answer.
+    Done(Reply),
+    /// Everything is queued in the engine and only the wait for the medium is left. The next request of the connection may
+    /// start meanwhile; the answers still go out in order.
+    Queued(Waiting),
+}
+
+/// A queued request on its way to its answer.
+pub type Waiting = Pin<Box<dyn Future<Output = Result<Reply, Close>> + Send>>;
+
+/// A request being handled.
+pub type Running = Pin<Box<dyn Future<Output = Result<Outcome, Close>> + Send>>;
 
 /// Starts to handle a request.
 pub type Handler = fn(Arc<Context>, Call) -> Running;
@@ -81,7 +94,7 @@ macro_rules! typed {
             Box::pin(async move {
                 let request = call.decode()?;
                 let answer = $handle(&ctx, &call, request).await?;
-                call.answer(&answer)
+                call.answer(&answer).map($crate::call::Outcome::Done)
             })
         }
         run

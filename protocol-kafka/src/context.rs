@@ -1,9 +1,15 @@
 //! What every operation gets: the engine and the listener's own facts.
 
+use crate::call::Call;
 use crate::connection::FetchSessions;
 use crate::options::Options;
+use crate::table;
 use headwater_engine::Engine;
+use headwater_protocol::budget::Budget;
+use headwater_protocol::metrics::Metrics;
+use headwater_protocol::{Phase, Shutdown};
 use kafka_protocol::protocol::StrBytes;
+use std::sync::Arc;
 
 /// Shared by all connections of a listener.
 pub struct Context {
@@ -16,13 +22,51 @@ pub struct Context {
     /// Incremental fetch sessions. They belong to the broker, not to a connection: a client may go on with its session on a
     /// new one.
     pub(crate) fetch_sessions: FetchSessions,
+    /// Memory for requests.
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) metrics: Arc<Metrics>,
+    shutdown: Option<Shutdown>,
 }
 
 impl Context {
-    /// A context for a listener of `engine`.
+    /// A context for a listener of `engine`, with counters of its own and no shutdown.
     pub fn new(engine: Engine, options: Options) -> Context {
-        let cluster_id = StrBytes::from_string(crate::map::cluster_id(engine.data_id()));
-        let fetch_sessions = FetchSessions::new(options.limits.fetch_sessions_max);
-        Context { engine, options, cluster_id, fetch_sessions }
+        Context {
+            cluster_id: StrBytes::from_string(crate::map::cluster_id(engine.data_id())),
+            fetch_sessions: FetchSessions::new(&options.limits, engine.node_epoch()),
+            budget: Budget::new(options.limits.request_memory_max),
+            metrics: Arc::new(table::metrics()),
+            shutdown: None,
+            engine,
+            options,
+        }
+    }
+
+    /// The same with counters that somebody else reads.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Context {
+        metrics.show_budget(&self.budget);
+        Context { metrics, ..self }
+    }
+
+    /// The same with a shutdown, which long polls listen to.
+    #[must_use]
+    pub fn with_shutdown(self, shutdown: Shutdown) -> Context {
+        Context { shutdown: Some(shutdown), ..self }
+    }
+
+    /// Counts an error in an answer; 0 is none.
+    pub fn count_error(&self, call: &Call, code: i16) {
+        if code != 0 {
+            self.metrics.failed(call.operation, code);
+        }
+    }
+
+    /// Waits until the listener stops taking requests.
+    pub(crate) async fn draining(&self) {
+        match self.shutdown.clone() {
+            Some(mut shutdown) => shutdown.reached(Phase::Draining).await,
+            None => std::future::pending().await,
+        }
     }
 }

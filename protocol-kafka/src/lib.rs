@@ -4,6 +4,7 @@
 //! does the work on the engine, `map` translates what the engine says, and the answer goes back through `connection`, record
 //! bytes as ranges of files. Codecs do no I/O and know no engine; only `map` knows both vocabularies.
 
+mod broker_config;
 mod call;
 mod codec;
 mod connection;
@@ -11,10 +12,16 @@ mod context;
 mod map;
 mod op;
 mod options;
+mod resource_config;
 mod table;
+mod topic_config;
+mod topic_name;
+mod topics;
 
-pub use call::{Call, Close, Handler, Reply, Running};
-pub use connection::serve;
+pub use broker_config::broker_settings_page;
+pub use call::{Call, Close, Handler, Outcome, Reply, Running, Waiting};
+pub use connection::{serve, serve_connection};
 pub use context::Context;
 pub use options::Options;
-pub use table::{Access, Action, Row, TABLE, operations_page};
+pub use table::{Access, Action, Row, TABLE, metrics, operations_page};
+pub use topic_config::topic_settings_page;

@@ -2,7 +2,12 @@
 //!
 //! Each `match` on an engine error goes without `_`, so that a new variant makes this head decide.
 
-use headwater_engine::{AppendError, DeleteRecordsError, ReadError, TopicError, TopicId};
+mod admin;
+
+pub use admin::{partition_index, setting, topic_name};
+
+use headwater_engine::batch::BatchError;
+use headwater_engine::{Abandoned, AppendError, DeleteRecordsError, ReadError, TopicError, TopicId};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -14,17 +19,19 @@ pub struct Failure {
     pub error: ResponseError,
     /// What a human should know beyond it.
     pub message: Option<String>,
+    /// The record whose fault it is, counted from 0 in its batch.
+    pub record: Option<i32>,
 }
 
 impl Failure {
     /// An error without a message.
     pub fn new(error: ResponseError) -> Failure {
-        Failure { error, message: None }
+        Failure { error, message: None, record: None }
     }
 
     /// An error with a message.
     pub fn because(error: ResponseError, message: impl Into<String>) -> Failure {
-        Failure { error, message: Some(message.into()) }
+        Failure { error, message: Some(message.into()), record: None }
     }
 
     /// The error's number.
@@ -48,21 +55,30 @@ impl From<AppendError> for Failure {
     fn from(error: AppendError) -> Failure {
         match error {
             AppendError::Deleted => ResponseError::UnknownTopicOrPartition.into(),
-            AppendError::Closed(why) => Failure::because(ResponseError::PolicyViolation, why),
-            AppendError::OutOfOrderSequence { producer, expected, found } => Failure::because(
-                ResponseError::OutOfOrderSequenceNumber,
-                format!("producer {producer} sent sequence {found} where {expected} was next"),
-            ),
-            AppendError::StaleProducerEpoch { .. } => ResponseError::InvalidProducerEpoch.into(),
-            // Retriable, and idle producers make room with time.
-            AppendError::TooManyProducers => Failure::because(
-                ResponseError::ThrottlingQuotaExceeded,
-                "the partition has as many active idempotent producers as it may have",
-            ),
-            AppendError::DiskFull => ResponseError::KafkaStorageError.into(),
-            AppendError::Busy => ResponseError::RequestTimedOut.into(),
+            AppendError::OutOfOrderSequence { .. } => {
+                Failure::because(ResponseError::OutOfOrderSequenceNumber, error.to_string())
+            }
+            AppendError::StaleProducerEpoch { .. } => {
+                Failure::because(ResponseError::InvalidProducerEpoch, error.to_string())
+            }
+            AppendError::DiskFull => Failure::because(ResponseError::KafkaStorageError, error.to_string()),
+            AppendError::Busy => Failure::because(ResponseError::RequestTimedOut, error.to_string()),
             AppendError::Stopped => ResponseError::NotLeaderOrFollower.into(),
         }
+    }
+}
+
+impl From<BatchError> for Failure {
+    fn from(error: BatchError) -> Failure {
+        let (kind, record) = match &error {
+            // A producer splits a batch that is too large and sends the halves, which is what helps with a bomb too.
+            BatchError::TooLarge { .. } | BatchError::Bomb { .. } => (ResponseError::MessageTooLarge, None),
+            BatchError::Corrupt(_) => (ResponseError::CorruptMessage, None),
+            BatchError::Invalid { record_index, .. } => (ResponseError::InvalidRecord, *record_index),
+            BatchError::Timestamp { record_index, .. } => (ResponseError::InvalidTimestamp, Some(*record_index)),
+            BatchError::UnsupportedCodec(_) => (ResponseError::UnsupportedCompressionType, None),
+        };
+        Failure { record, ..Failure::because(kind, error.to_string()) }
     }
 }
 
@@ -73,8 +89,13 @@ impl From<ReadError> for Failure {
             ReadError::Corrupt(why) => Failure::because(ResponseError::KafkaStorageError, why),
             ReadError::Deleted => ResponseError::UnknownTopicOrPartition.into(),
             ReadError::Io(error) => Failure::because(ResponseError::KafkaStorageError, error.to_string()),
-            ReadError::Stopped => ResponseError::NotLeaderOrFollower.into(),
         }
+    }
+}
+
+impl From<Abandoned> for Failure {
+    fn from(error: Abandoned) -> Failure {
+        Failure::because(ResponseError::KafkaStorageError, error.to_string())
     }
 }
 
@@ -91,21 +112,17 @@ impl From<DeleteRecordsError> for Failure {
 
 impl From<TopicError> for Failure {
     fn from(error: TopicError) -> Failure {
-        match error {
-            TopicError::Exists => ResponseError::TopicAlreadyExists.into(),
-            TopicError::NotFound => ResponseError::UnknownTopicOrPartition.into(),
-            TopicError::InvalidName(why) => Failure::because(ResponseError::InvalidTopicException, why),
-            TopicError::InvalidPartitions(why) => Failure::because(ResponseError::InvalidPartitions, why),
-            TopicError::InvalidSetting { name, why } => {
-                Failure::because(ResponseError::InvalidConfig, format!("{name}: {why}"))
-            }
-            TopicError::TooManyPartitions { max } => {
-                Failure::because(ResponseError::PolicyViolation, format!("at most {max} partitions fit this server"))
-            }
-            TopicError::DiskFull => ResponseError::KafkaStorageError.into(),
-            TopicError::Busy => ResponseError::RequestTimedOut.into(),
-            TopicError::Stopped => ResponseError::NotController.into(),
-        }
+        let kind = match &error {
+            TopicError::Exists(_) => ResponseError::TopicAlreadyExists,
+            TopicError::NotFound => return ResponseError::UnknownTopicOrPartition.into(),
+            TopicError::InvalidName(_) => ResponseError::InvalidTopicException,
+            TopicError::InvalidPartitions(_) => ResponseError::InvalidPartitions,
+            TopicError::InvalidSetting(_) => ResponseError::InvalidConfig,
+            TopicError::TooManyPartitions { .. } => ResponseError::PolicyViolation,
+            TopicError::Busy => ResponseError::RequestTimedOut,
+            TopicError::Stopped => ResponseError::NotController,
+        };
+        Failure::because(kind, error.to_string())
     }
 }
 
@@ -135,4 +152,14 @@ pub fn cluster_id(id: TopicId) -> String {
     digits.iter().map(|&digit| char::from(digit)).collect()
 }
 
-// ---- metadata and admin ----
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cluster_id_is_url_safe_base64() {
+        assert_eq!(cluster_id(TopicId([0; 16])), "AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(cluster_id(TopicId([0xff; 16])), "_____________________w");
+        assert_eq!(cluster_id(TopicId(*b"headwater-engine")), "aGVhZHdhdGVyLWVuZ2luZQ");
+    }
+}

@@ -3,6 +3,7 @@
 
 use crate::call::{Handler, typed};
 use crate::op;
+use headwater_protocol::metrics::Metrics;
 use kafka_protocol::messages::ApiKey;
 use std::fmt::Write;
 
@@ -66,7 +67,6 @@ pub enum Action {
 }
 
 use Access::{Cluster, Open, Topic};
-use Action::{Alter, Create, Delete, Describe, DescribeConfigs, IdempotentWrite, Read, Write as WriteRecords};
 
 const ROW: Row = Row {
     key: ApiKey::ApiVersions,
@@ -85,13 +85,100 @@ const ROW: Row = Row {
 /// The operations, by key.
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
-    Row { key: ApiKey::Produce, name: "Produce", min: 0, max: 13, flexible: 9, reference_max: 13, access: Topic(WriteRecords),
+    Row { key: ApiKey::Produce, name: "Produce", min: 0, max: 13, flexible: 9, reference_max: 13, access: Topic(Action::Write),
         handler: op::produce::handle, pipelined: true, missing: "transactional batches", ..ROW },
-    Row { key: ApiKey::Fetch, name: "Fetch", min: 4, max: 18, flexible: 12, reference_max: 18, access: Topic(Read),
+    Row { key: ApiKey::Fetch, name: "Fetch", min: 4, max: 18, flexible: 12, reference_max: 18, access: Topic(Action::Read),
         handler: op::fetch::handle, ..ROW },
+    Row { key: ApiKey::ListOffsets, name: "ListOffsets", min: 1, max: 10, flexible: 6, reference_max: 11,
+        access: Topic(Action::Describe), handler: typed!(op::list_offsets::handle),
+        missing: "records in remote storage", ..ROW },
+    Row { key: ApiKey::Metadata, name: "Metadata", min: 0, max: 13, flexible: 9, reference_max: 13,
+        access: Topic(Action::Describe), handler: typed!(op::metadata::handle), ..ROW },
     Row { key: ApiKey::ApiVersions, name: "ApiVersions", min: 0, max: 4, flexible: 3, reference_max: 5, access: Open,
         handler: op::api_versions::handle, ..ROW },
+    Row { key: ApiKey::CreateTopics, name: "CreateTopics", min: 2, max: 7, flexible: 5, reference_max: 7,
+        access: Cluster(Action::Create), handler: typed!(op::create_topics::handle), ..ROW },
+    Row { key: ApiKey::DeleteTopics, name: "DeleteTopics", min: 1, max: 6, flexible: 4, reference_max: 6,
+        access: Topic(Action::Delete), handler: typed!(op::delete_topics::handle), ..ROW },
+    Row { key: ApiKey::DeleteRecords, name: "DeleteRecords", min: 0, max: 2, flexible: 2, reference_max: 2,
+        access: Topic(Action::Delete), handler: typed!(op::delete_records::handle), tier: 2, ..ROW },
     Row { key: ApiKey::InitProducerId, name: "InitProducerId", min: 0, max: 5, flexible: 2, reference_max: 5,
-        access: Cluster(IdempotentWrite), handler: typed!(op::init_producer_id::handle),
+        access: Cluster(Action::IdempotentWrite), handler: typed!(op::init_producer_id::handle),
         missing: "transactional ids", ..ROW },
+    Row { key: ApiKey::OffsetForLeaderEpoch, name: "OffsetForLeaderEpoch", min: 2, max: 4, flexible: 4, reference_max: 4,
+        access: Topic(Action::Describe), handler: typed!(op::offset_for_leader_epoch::handle), tier: 2, ..ROW },
+    Row { key: ApiKey::DescribeConfigs, name: "DescribeConfigs", min: 1, max: 4, flexible: 4, reference_max: 4,
+        access: Topic(Action::DescribeConfigs), handler: typed!(op::describe_configs::handle),
+        missing: "settings of groups and client metrics: defaults only", ..ROW },
+    Row { key: ApiKey::CreatePartitions, name: "CreatePartitions", min: 0, max: 3, flexible: 2, reference_max: 3,
+        access: Topic(Action::Alter), handler: typed!(op::create_partitions::handle), ..ROW },
+    Row { key: ApiKey::DescribeCluster, name: "DescribeCluster", min: 0, max: 2, flexible: 0, reference_max: 2,
+        access: Cluster(Action::Describe), handler: typed!(op::describe_cluster::handle), tier: 2, ..ROW },
+    Row { key: ApiKey::DescribeTopicPartitions, name: "DescribeTopicPartitions", min: 0, max: 0, flexible: 0,
+        reference_max: 0, access: Topic(Action::Describe), handler: typed!(op::describe_topic_partitions::handle), tier: 2,
+        ..ROW },
 ];
+
+/// The row of a key and its place in the table.
+pub(crate) fn find(key: ApiKey) -> Option<(usize, &'static Row)> {
+    TABLE.iter().enumerate().find(|(_, row)| row.key == key)
+}
+
+/// Whether the operation may wait for as long as the client says: a fetch, for records.
+pub(crate) fn waits_for_records(operation: usize) -> bool {
+    TABLE.get(operation).is_some_and(|row| row.key == ApiKey::Fetch)
+}
+
+/// Counters for the operations of the table.
+pub fn metrics() -> Metrics {
+    Metrics::new("kafka", TABLE.iter().map(|row| (row.name, row.min, row.max)))
+}
+
+/// `docs/operations.md`, the part about Kafka: a table in Markdown.
+pub fn operations_page() -> String {
+    let mut page = String::from(
+        "| Key | API | Versions | Reference | Access | Tier | Not there yet |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for row in TABLE {
+        let access = match row.access {
+            Open => "open".to_owned(),
+            Topic(action) => format!("topic: {action:?}"),
+            Cluster(action) => format!("cluster: {action:?}"),
+        };
+        let Row { name, min, max, reference_max, tier, missing, .. } = row;
+        let key = row.key as i16;
+        // Writing to a string cannot fail.
+        let _ =
+            writeln!(page, "| {key} | {name} | {min}-{max} | {min}-{reference_max} | {access} | {tier} | {missing} |");
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_in_order_and_agree_with_the_codec() {
+        assert!(TABLE.is_sorted_by_key(|row| row.key as i16));
+        for row in TABLE {
+            assert_eq!(row.name, format!("{:?}", row.key), "the name is Kafka's own");
+            assert!(row.min <= row.max && row.max <= row.reference_max, "{}", row.name);
+            for version in row.min.max(row.key.valid_versions().min)..=row.max {
+                let flexible = row.key.request_header_version(version) >= 2;
+                assert_eq!(flexible, version >= row.flexible, "{} v{version}", row.name);
+            }
+            let codec = row.key.valid_versions();
+            // Produce is advertised from 0, which old clients look for, and closes the connection below 3.
+            assert!(row.min >= codec.min || row.key == ApiKey::Produce, "{}", row.name);
+            assert!(row.max <= codec.max, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn the_page_has_a_line_for_each_operation() {
+        let page = operations_page();
+        assert_eq!(page.lines().count(), TABLE.len() + 2);
+        assert!(page.contains("| 0 | Produce | 0-13 | 0-13 | topic: Write | 1 |"));
+    }
+}

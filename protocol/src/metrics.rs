@@ -2,9 +2,11 @@
 //!
 //! A head names its operations once, by their rows; nothing is looked up by name while requests run.
 
+use crate::budget::Budget;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Upper bounds of the latency buckets in microseconds: powers of two from 64 us to 67 s. One more bucket has no bound.
@@ -124,6 +126,8 @@ pub struct Metrics {
     connections_accepted: AtomicU64,
     connections_over_bound: AtomicU64,
     ended: [AtomicU64; Ended::ALL.len()],
+    /// The memory for requests, once the listener serves.
+    budget: OnceLock<Arc<Budget>>,
 }
 
 impl Metrics {
@@ -147,6 +151,7 @@ impl Metrics {
             connections_accepted: AtomicU64::new(0),
             connections_over_bound: AtomicU64::new(0),
             ended: Default::default(),
+            budget: OnceLock::new(),
         }
     }
 
@@ -170,6 +175,11 @@ impl Metrics {
         if let Some(operation) = self.operations.get(operation) {
             *operation.errors.lock().entry(error).or_default() += 1;
         }
+    }
+
+    /// Shows this budget's use too; the first one that is given stays.
+    pub fn show_budget(&self, budget: &Arc<Budget>) {
+        let _ = self.budget.set(budget.clone());
     }
 
     pub(crate) fn accepted(&self) {
@@ -203,6 +213,7 @@ impl Metrics {
             bytes_sent_memory: load(&self.traffic.memory),
             bytes_sent_mapped: load(&self.traffic.mapped),
             bytes_sent_sendfile: load(&self.traffic.sendfile),
+            request_memory: self.budget.get().map_or(0, |budget| budget.used()),
             connections_open: load(&self.connections_open),
             connections_accepted: load(&self.connections_accepted),
             connections_over_bound: load(&self.connections_over_bound),
@@ -226,6 +237,8 @@ pub struct Snapshot {
     pub bytes_sent_mapped: u64,
     /// Record bytes sent by `sendfile`.
     pub bytes_sent_sendfile: u64,
+    /// Memory that requests and their answers take now.
+    pub request_memory: u64,
     /// Connections open now.
     pub connections_open: u64,
     /// Connections taken since the start.

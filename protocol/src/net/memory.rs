@@ -11,11 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A transport over any stream.
 pub struct Memory<S>(pub S);
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Memory<S> {
-    fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut self.0), cx, out)
+impl<S: AsyncRead + Unpin> AsyncRead for Memory<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, out)
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for Memory<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox, traffic: &Traffic) -> Poll<io::Result<usize>> {
         let mut total = 0;
         while !out.is_empty() && total < POLL_BYTES_MAX {

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
-use tokio::io::ReadBuf;
+use tokio::io::AsyncRead;
 
 /// Bytes that one poll may send before other tasks get their turn.
 const POLL_BYTES_MAX: usize = 256 * 1024;
@@ -138,10 +138,7 @@ impl Outbox {
 }
 
 /// A byte stream to a client. One task polls it, for both directions.
-pub trait Transport: Send + 'static {
-    /// Reads what is there; an empty read is the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>>;
-
+pub trait Transport: AsyncRead + Unpin + Send + 'static {
     /// Sends until the outbox is empty. Returns how many bytes went out when some did; `Pending` when none could.
     fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox, traffic: &Traffic) -> Poll<io::Result<usize>>;
 

@@ -1,0 +1,75 @@
+//! Bytes to requests, answers to bytes. Pure: no engine, no I/O; nothing here panics, whatever the bytes say.
+//!
+//! ```text
+//! frame:    size i32 | header | body                 size counts what follows it
+//! request:  key i16 | version i16 | correlation i32 | client id string | tags (flexible versions)
+//! answer:   correlation i32 | tags (flexible versions, but never ApiVersions) | body
+//! ```
+//!
+//! Bodies are coded by crate kafka-protocol, behind the guard of `guard.rs`. Two bodies carry records and are coded by hand:
+//! Produce (`produce.rs`), because a guard that lets 100 MiB of records pass would let 100 MiB worth of empty topics pass too,
+//! and Fetch answers (`fetch.rs`), because their records stay in files.
+
+pub(crate) mod cursor;
+pub(crate) mod fetch;
+mod guard;
+pub(crate) mod header;
+pub(crate) mod produce;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use guard::Guarded;
+use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
+use uuid::Uuid;
+
+/// The bytes are no such request.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub(crate) String);
+
+/// An answer does not fit its version.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unencodable(String);
+
+/// How a request names a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum TopicRef {
+    Name(StrBytes),
+    Id(Uuid),
+}
+
+/// Decodes a request's body.
+pub(crate) fn decode_body<R: Request>(body: &Bytes, version: i16) -> Result<R, Malformed> {
+    let compact = R::header_version(version) >= 2;
+    let mut guarded = Guarded::new(body.clone(), compact);
+    let request = R::decode(&mut guarded, version).map_err(|error| Malformed(error.to_string()))?;
+    if guarded.is_exact() {
+        return Ok(request);
+    }
+    // Some number was read as a smaller one. The decoding came to its end all the same, so it was no array's length, and it
+    // is safe to decode the true numbers.
+    R::decode(&mut body.clone(), version).map_err(|error| Malformed(error.to_string()))
+}
+
+/// Encodes an answer as a whole frame.
+pub(crate) fn encode_answer<A: Encodable + HeaderVersion>(
+    correlation_id: i32,
+    version: i16,
+    answer: &A,
+) -> Result<Bytes, Unencodable> {
+    let header_version = A::header_version(version);
+    // The body first, so that the frame is allocated once.
+    let mut size = answer.compute_size(version).map_err(|error| Unencodable(error.to_string()))?;
+    size += if header_version >= 1 { 5 } else { 4 };
+    let mut out = BytesMut::with_capacity(4 + size);
+    out.put_i32(i32::try_from(size).map_err(|_| Unencodable(format!("an answer of {size} bytes")))?);
+    out.put_i32(correlation_id);
+    if header_version >= 1 {
+        out.put_u8(0);
+    }
+    answer.encode(&mut out, version).map_err(|error| Unencodable(error.to_string()))?;
+    if out.len() != 4 + size {
+        return Err(Unencodable(format!("announced {size} bytes, wrote {}", out.len() - 4)));
+    }
+    Ok(out.freeze())
+}

@@ -1,0 +1,403 @@
+//! One connection: frames in, requests in order, answers out in the same order.
+//!
+//! ```text
+//!             frame            Outcome::Done
+//!   reader ----------> current ------------> answers ----> outbox ----> transport
+//!   (one ahead)           |                     ^
+//!                         +--Outcome::Queued----+   Produce: the batches are queued, the wait for the medium is left
+//! ```
+//!
+//! A connection is one task and one state machine, polled whenever anything happens. It handles one request at a time; but
+//! when a Produce has queued its batches, the next Produce may start while the medium still works on them, so a client that
+//! sends ahead fills whole commit rounds. Any other request waits until those before it are answered. Answers that are ready
+//! together leave in one write.
+//!
+//! One frame is read ahead, even while a fetch waits for records: that is how a client's leaving is noticed. Everything has a
+//! bound (`Limits`): when answers wait, no more requests are read; when the client does not read them, the connection ends.
+
+mod reader;
+mod sessions;
+
+pub(crate) use sessions::{Begun, FetchSessions, PartitionPlan, Position, SessionState, Wanted, WatchedPartitions};
+
+use crate::call::{Call, Close, Outcome, Reply, Running, Waiting};
+use crate::codec::{Malformed, cursor::Cursor, header};
+use crate::context::Context;
+use crate::options::Options;
+use crate::table;
+use bytes::Bytes;
+use headwater_engine::Engine;
+use headwater_protocol::budget::Charge;
+use headwater_protocol::metrics::{Ended, Metrics};
+use headwater_protocol::net::{Outbox, Piece, Transport};
+use headwater_protocol::{Phase, Shutdown, listener};
+use kafka_protocol::messages::ApiKey;
+use reader::{FrameReader, ReadEnd};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, Sleep};
+
+/// Serves Kafka on `listener` until the shutdown. `metrics` come from `metrics()`.
+pub async fn serve(
+    listener: TcpListener,
+    engine: Engine,
+    mut options: Options,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+) -> std::io::Result<()> {
+    if options.advertised_port == 0 {
+        options.advertised_port = listener.local_addr()?.port();
+    }
+    let ctx = Context::new(engine, options).with_metrics(metrics.clone()).with_shutdown(shutdown.clone());
+    let ctx = Arc::new(ctx);
+    let limits = ctx.options.limits.clone();
+    listener::serve(listener, &limits, metrics, shutdown, move |stream, shutdown| {
+        serve_connection(stream, ctx.clone(), shutdown)
+    })
+    .await;
+    Ok(())
+}
+
+/// Serves one connection over any transport.
+pub async fn serve_connection<T: Transport>(io: T, ctx: Arc<Context>, mut shutdown: Shutdown) -> Ended {
+    let mut connection = Connection::new(io, ctx);
+    tokio::select! {
+        biased;
+        ended = std::future::poll_fn(|cx| connection.poll(cx)) => return ended,
+        () = shutdown.reached(Phase::Draining) => {}
+    }
+    connection.ending.get_or_insert(Ended::Shutdown);
+    tokio::select! {
+        biased;
+        ended = std::future::poll_fn(|cx| connection.poll(cx)) => ended,
+        () = shutdown.reached(Phase::Stopped) => Ended::Shutdown,
+    }
+}
+
+/// The state of a connection.
+struct Connection<T> {
+    io: T,
+    ctx: Arc<Context>,
+    peer: Option<SocketAddr>,
+    reader: FrameReader,
+    /// The request that is read and not started.
+    ahead: Option<Request>,
+    /// The request that is handled.
+    current: Option<(Running, Facts)>,
+    /// Answers, ready or waited for, in the order of their requests.
+    answers: VecDeque<(Answer, Facts)>,
+    /// Bytes of requests whose answers are waited for.
+    answers_bytes: usize,
+    out: Outbox,
+    /// Memory of the answers in `out`.
+    out_charge: Charge,
+    /// Set when no more requests are read: what is there is finished and sent, then the connection ends.
+    ending: Option<Ended>,
+    /// When something was last read or sent, or a request answered.
+    active: Instant,
+    received: Instant,
+    sent: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// A request ready to start.
+struct Request {
+    row: usize,
+    call: Call,
+    facts: Facts,
+}
+
+/// What is remembered of a request until it is answered.
+struct Facts {
+    operation: usize,
+    version: i16,
+    size: usize,
+    started: Instant,
+}
+
+enum Answer {
+    Ready(Reply),
+    Waiting(Waiting),
+}
+
+impl<T: Transport> Connection<T> {
+    fn new(io: T, ctx: Arc<Context>) -> Connection<T> {
+        let now = Instant::now();
+        Connection {
+            peer: io.peer(),
+            io,
+            reader: FrameReader::new(&ctx.budget, &ctx.options.limits),
+            ahead: None,
+            current: None,
+            answers: VecDeque::new(),
+            answers_bytes: 0,
+            out: Outbox::default(),
+            out_charge: Charge::new(&ctx.budget),
+            ending: None,
+            active: now,
+            received: now,
+            sent: now,
+            timer: None,
+            ctx,
+        }
+    }
+
+    /// Does everything that can be done now.
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Ended> {
+        let now = Instant::now();
+        loop {
+            let mut progress = self.poll_current(cx);
+            progress |= self.poll_answers(cx, now);
+            progress |= self.poll_read(cx, now);
+            progress |= self.start();
+            if progress {
+                self.active = now;
+                continue;
+            }
+            // Only when nothing else is to be done, so that answers leave together.
+            match self.poll_send(cx, now) {
+                Poll::Ready(Ok(true)) => continue,
+                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Err(ended)) => return Poll::Ready(ended),
+                Poll::Pending => break,
+            }
+            if let Some(ended) = self.ending
+                && self.is_quiet()
+            {
+                return Poll::Ready(ended);
+            }
+            break;
+        }
+        self.poll_timer(cx)
+    }
+
+    /// Whether nothing is in flight.
+    fn is_quiet(&self) -> bool {
+        self.ahead.is_none() && self.current.is_none() && self.answers.is_empty() && self.out.is_empty()
+    }
+
+    /// Works on the request that is handled.
+    fn poll_current(&mut self, cx: &mut task::Context<'_>) -> bool {
+        let Some((running, _)) = &mut self.current else { return false };
+        let Poll::Ready(outcome) = running.as_mut().poll(cx) else { return false };
+        let Some((_, facts)) = self.current.take() else { return false };
+        match outcome {
+            Ok(Outcome::Done(reply)) => self.answers.push_back((Answer::Ready(reply), facts)),
+            Ok(Outcome::Queued(waiting)) => {
+                self.answers_bytes = self.answers_bytes.saturating_add(facts.size);
+                self.answers.push_back((Answer::Waiting(waiting), facts));
+            }
+            Err(close) => self.close(&close),
+        }
+        true
+    }
+
+    /// Takes the answers that are ready, in order.
+    fn poll_answers(&mut self, cx: &mut task::Context<'_>, now: Instant) -> bool {
+        let mut progress = false;
+        while let Some((answer, _)) = self.answers.front_mut() {
+            let waited = match answer {
+                Answer::Ready(_) => None,
+                Answer::Waiting(waiting) => match waiting.as_mut().poll(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(result) => Some(result),
+                },
+            };
+            let Some((answer, facts)) = self.answers.pop_front() else { break };
+            if waited.is_some() {
+                self.answers_bytes = self.answers_bytes.saturating_sub(facts.size);
+            }
+            progress = true;
+            let reply = match (answer, waited) {
+                (Answer::Ready(reply), _) | (_, Some(Ok(reply))) => reply,
+                (Answer::Waiting(_), Some(Err(close))) => {
+                    self.close(&close);
+                    // What comes after cannot be answered in order any more.
+                    self.current = None;
+                    self.answers.clear();
+                    self.answers_bytes = 0;
+                    break;
+                }
+                (Answer::Waiting(_), None) => break,
+            };
+            self.ctx.metrics.answered(facts.operation, facts.version, now.duration_since(facts.started));
+            if self.out.is_empty() {
+                // The client's time to read begins now.
+                self.sent = now;
+            }
+            match reply {
+                Reply::Nothing => {}
+                Reply::Bytes(bytes) => self.out.push(Piece::Bytes(bytes)),
+                Reply::Pieces(pieces) => pieces.into_iter().for_each(|piece| self.out.push(piece)),
+            }
+            self.charge_answers();
+        }
+        progress
+    }
+
+    /// Brings the charge for answers up or down to what they take.
+    fn charge_answers(&mut self) {
+        let memory = self.out.memory();
+        match memory.checked_sub(self.out_charge.bytes()) {
+            Some(more) if more > 0 => self.out_charge.grow_at_once(more),
+            Some(_) => {}
+            None => self.out_charge.shrink_to(memory),
+        }
+    }
+
+    /// Reads the next request, when there is room for it.
+    fn poll_read(&mut self, cx: &mut task::Context<'_>, now: Instant) -> bool {
+        if self.ahead.is_some() || self.ending.is_some() {
+            return false;
+        }
+        let mut progress = false;
+        let traffic = self.ctx.metrics.traffic();
+        let read = self.reader.poll_frame(&mut self.io, cx, traffic, &mut progress);
+        if progress {
+            self.received = now;
+        }
+        match read {
+            Poll::Pending => progress,
+            Poll::Ready(Ok(frame)) => {
+                match self.request(frame, now) {
+                    Ok(request) => self.ahead = Some(request),
+                    Err(close) => self.close(&close),
+                }
+                true
+            }
+            Poll::Ready(Err(end)) => {
+                self.end_reading(end);
+                true
+            }
+        }
+    }
+
+    fn end_reading(&mut self, end: ReadEnd) {
+        match end {
+            ReadEnd::Closed | ReadEnd::Cut => {
+                self.ending = Some(Ended::ByClient);
+                // What waits for as long as the client says waits for nobody any more.
+                if self.current.as_ref().is_some_and(|(_, facts)| table::waits_for_records(facts.operation)) {
+                    self.current = None;
+                }
+            }
+            ReadEnd::Refused(why) => self.close(&Close::Malformed(Malformed(why))),
+            ReadEnd::Broken(error) => {
+                tracing::debug!(peer = ?self.peer, %error, "a connection broke");
+                self.ending = Some(Ended::Broken);
+                self.ahead = None;
+                self.current = None;
+                self.answers.clear();
+                self.out = Outbox::default();
+            }
+        }
+    }
+
+    /// Reads a request's header and finds its row.
+    fn request(&self, frame: Bytes, now: Instant) -> Result<Request, Close> {
+        let size = frame.len();
+        let mut cursor = Cursor::new(frame);
+        let header = header::read(&mut cursor).map_err(Close::Malformed)?;
+        let Some((operation, row)) = table::find(header.key) else {
+            return Err(Close::Refused("an operation that is not served"));
+        };
+        // ApiVersions answers any version, in a form that any client reads.
+        let is_served = (row.min..=row.max).contains(&header.version) || header.key == ApiKey::ApiVersions;
+        if !is_served || header.version < 0 {
+            return Err(Close::Refused("a version that is not served"));
+        }
+        let call = Call {
+            operation,
+            version: header.version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id,
+            peer: self.peer,
+            body: cursor.rest(),
+        };
+        Ok(Request { row: operation, call, facts: Facts { operation, version: header.version, size, started: now } })
+    }
+
+    /// Starts the request that is read, when its turn has come.
+    fn start(&mut self) -> bool {
+        let limits = &self.ctx.options.limits;
+        let Some(request) = &self.ahead else { return false };
+        let Some(row) = table::TABLE.get(request.row) else { return false };
+        let room = if row.pipelined {
+            self.answers.len() < limits.pending_requests_max && self.answers_bytes < limits.pending_bytes_max
+        } else {
+            self.answers.is_empty()
+        };
+        if !room || self.current.is_some() || self.out.bytes() > limits.unread_bytes_max {
+            return false;
+        }
+        let Some(request) = self.ahead.take() else { return false };
+        self.current = Some(((row.handler)(self.ctx.clone(), request.call), request.facts));
+        true
+    }
+
+    /// Sends. `Ready(true)` when something went out, `Ready(false)` when there was nothing to send.
+    fn poll_send(&mut self, cx: &mut task::Context<'_>, now: Instant) -> Poll<Result<bool, Ended>> {
+        if self.out.is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        match self.io.poll_send(cx, &mut self.out, self.ctx.metrics.traffic()) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(peer = ?self.peer, %error, "a connection broke");
+                Poll::Ready(Err(Ended::Broken))
+            }
+            Poll::Ready(Ok(_)) => {
+                (self.sent, self.active) = (now, now);
+                self.charge_answers();
+                if !self.out.is_empty() {
+                    // Its share is sent; the other tasks first.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(true))
+            }
+        }
+    }
+
+    /// Ends the connection when it is idle or stuck for too long, and sees to it that it is polled then.
+    fn poll_timer(&mut self, cx: &mut task::Context<'_>) -> Poll<Ended> {
+        let limits = &self.ctx.options.limits;
+        let (deadline, ended) = if !self.out.is_empty() {
+            (self.sent + limits.stall_max, Ended::Stalled)
+        } else if self.ahead.is_none() && self.ending.is_none() && self.reader.is_within_frame() {
+            (self.received + limits.stall_max, Ended::Stalled)
+        } else if self.is_quiet() {
+            (self.active + limits.idle_max, Ended::Idle)
+        } else {
+            // The engine is at work, or a fetch waits for records.
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        // A timer that is too early is left alone and looked at when it fires: setting it at each request would cost more.
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(ended);
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    /// Reads no more; what was answered before still goes out.
+    fn close(&mut self, close: &Close) {
+        match close {
+            Close::Unencodable(_) => tracing::error!(peer = ?self.peer, %close, "closing a connection"),
+            _ => tracing::debug!(peer = ?self.peer, %close, "closing a connection"),
+        }
+        self.ending = Some(Ended::Refused);
+        self.ahead = None;
+    }
+}

@@ -1,0 +1,407 @@
+//! Fetch: record batches out of partitions, as ranges of segment files.
+//!
+//! A fetch reads what it is asked for, in order, up to its byte limits. When that is too little it waits, woken once by the
+//! engine's watcher when enough was published, and reads again what has news. Cold ranges are read ahead by the engine's
+//! replay threads, all of a request's at once; the connection's thread never waits for the medium.
+
+use crate::call::{Call, Close, Outcome, Reply, Running};
+use crate::codec::TopicRef;
+use crate::codec::fetch::{Endpoint, FetchAnswer, Part, PartitionAnswer, Records, TooLong, TopicAnswer, encode};
+use crate::connection::{Begun, PartitionPlan, Position, Wanted, WatchedPartitions};
+use crate::context::Context;
+use crate::map::Failure;
+use headwater_engine::{
+    Abandoned, Batches, Bounds, Epoch, FileRange, Offloaded, Offset, Partition, Read, ReadError, ReadRequest,
+};
+use headwater_protocol::net::Piece;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::FetchRequest;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The first version that names topics by id.
+const VERSION_TOPIC_IDS: i16 = 13;
+/// The first version that tells a client with an old leader where the new one is.
+const VERSION_ENDPOINTS: i16 = 16;
+const READ_COMMITTED: i8 = 1;
+
+impl Records for FileRange {
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
+pub(crate) fn handle(ctx: Arc<Context>, call: Call) -> Running {
+    Box::pin(async move {
+        let request: FetchRequest = call.decode()?;
+        let fetch = Fetch::new(&ctx, &call, &request);
+        let uses_topic_ids = call.version >= VERSION_TOPIC_IDS;
+        let session = (request.session_id, request.session_epoch);
+        let (wanted, forgotten) = partitions(request, uses_topic_ids);
+        let begun = ctx.fetch_sessions.begin(&ctx.engine, session, uses_topic_ids, wanted, forgotten);
+        let answer = match begun {
+            Begun::Refused(error) => fetch.refusal(error, 0),
+            Begun::Sessionless(mut partitions) => {
+                let found = fetch.run(&mut Own(&mut partitions)).await?;
+                fetch.answer(&mut partitions, found, 0, true)
+            }
+            Begun::Full(mut partitions) => {
+                let found = fetch.run(&mut Own(&mut partitions)).await?;
+                match ctx.fetch_sessions.open(&ctx.engine, uses_topic_ids, partitions) {
+                    Ok(session) => fetch.answer(&mut session.state.lock().partitions, found, session.id, true),
+                    Err(mut partitions) => fetch.answer(&mut partitions, found, 0, true),
+                }
+            }
+            Begun::Incremental(session, epoch) => {
+                let found = fetch.run(&mut Shared(&session.state)).await?;
+                let mut state = session.state.lock();
+                if state.epoch == epoch {
+                    fetch.answer(&mut state.partitions, found, session.id, false)
+                } else {
+                    // Another request of the session got in between: this answer would come in the wrong order.
+                    fetch.refusal(ResponseError::InvalidFetchSessionEpoch, session.id)
+                }
+            }
+        };
+        fetch.reply(answer).map(Outcome::Done)
+    })
+}
+
+/// What a request names: partitions to fetch, and those that its session shall forget.
+fn partitions(request: FetchRequest, uses_topic_ids: bool) -> (Vec<Wanted>, Vec<(TopicRef, i32)>) {
+    let mut wanted = Vec::new();
+    for topic in request.topics {
+        let named = if uses_topic_ids { TopicRef::Id(topic.topic_id) } else { TopicRef::Name(topic.topic.0) };
+        wanted.extend(topic.partitions.into_iter().map(|partition| Wanted {
+            topic: named.clone(),
+            index: partition.partition,
+            position: Position {
+                from: partition.fetch_offset,
+                bytes_max: partition.partition_max_bytes,
+                leader_epoch: partition.current_leader_epoch,
+                last_fetched_epoch: partition.last_fetched_epoch,
+            },
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in request.forgotten_topics_data {
+        let named = if uses_topic_ids { TopicRef::Id(topic.topic_id) } else { TopicRef::Name(topic.topic.0) };
+        forgotten.extend(topic.partitions.into_iter().map(|index| (named.clone(), index)));
+    }
+    (wanted, forgotten)
+}
+
+/// Partitions that are this request's own, or a session's behind its lock. The lock is never held across a wait.
+trait Partitions: Send {
+    fn with<T>(&mut self, act: impl FnOnce(&mut WatchedPartitions) -> T) -> T;
+}
+
+struct Own<'a>(&'a mut WatchedPartitions);
+struct Shared<'a>(&'a parking_lot::Mutex<crate::connection::SessionState>);
+
+impl Partitions for Own<'_> {
+    fn with<T>(&mut self, act: impl FnOnce(&mut WatchedPartitions) -> T) -> T {
+        act(self.0)
+    }
+}
+
+impl Partitions for Shared<'_> {
+    fn with<T>(&mut self, act: impl FnOnce(&mut WatchedPartitions) -> T) -> T {
+        act(&mut self.0.lock().partitions)
+    }
+}
+
+/// What reading a partition came to.
+struct Found {
+    error: Option<ResponseError>,
+    /// -1 each where the partition has none, as with an error.
+    bounds: Option<Bounds>,
+    records: Option<FileRange>,
+    diverging: Option<(i32, i64)>,
+    /// The leader's epoch, for a client that has an old one.
+    leader_epoch: Option<Epoch>,
+    /// Whether the answer must not wait because of this.
+    is_urgent: bool,
+    /// Whether there is, or may be, more to read without news.
+    has_more: bool,
+}
+
+impl Found {
+    fn error(error: ResponseError) -> Found {
+        Found {
+            error: Some(error),
+            bounds: None,
+            records: None,
+            diverging: None,
+            leader_epoch: None,
+            is_urgent: true,
+            has_more: true,
+        }
+    }
+
+    fn bounds(bounds: Bounds) -> Found {
+        Found {
+            error: None,
+            bounds: Some(bounds),
+            records: None,
+            diverging: None,
+            leader_epoch: None,
+            is_urgent: false,
+            has_more: false,
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.records.as_ref().map_or(0, FileRange::len)
+    }
+}
+
+/// A read on its way.
+enum Reading {
+    Done(Found),
+    Cold(Offloaded<Result<Batches, ReadError>>, Position),
+}
+
+/// One request.
+struct Fetch<'a> {
+    ctx: &'a Context,
+    call: &'a Call,
+    bytes_max: usize,
+    bytes_min: usize,
+    deadline: Instant,
+    stable_only: bool,
+}
+
+impl<'a> Fetch<'a> {
+    fn new(ctx: &'a Context, call: &'a Call, request: &FetchRequest) -> Fetch<'a> {
+        let limits = &ctx.options.limits;
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(limits.fetch_wait_max);
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(limits.fetch_bytes_max);
+        Fetch {
+            ctx,
+            call,
+            bytes_max,
+            // More than the answer can hold would always wait to the end.
+            bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max),
+            deadline: Instant::now() + wait,
+            stable_only: request.isolation_level == READ_COMMITTED,
+        }
+    }
+
+    /// Reads until there is enough, or no more time.
+    async fn run(&self, partitions: &mut impl Partitions) -> Result<BTreeMap<u32, Found>, Close> {
+        let mut found: BTreeMap<u32, Found> = BTreeMap::new();
+        loop {
+            let plans = partitions.with(|set| set.plan(&self.ctx.engine));
+            let fresh = self.read(plans).await?;
+            partitions.with(|set| {
+                for (token, found) in &fresh {
+                    let is_gone = matches!(
+                        found.error,
+                        Some(ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId)
+                    );
+                    set.settle(*token, found.has_more, is_gone);
+                }
+                set.settled();
+            });
+            found.extend(fresh);
+            let size: usize = found.values().map(Found::size).sum();
+            let is_enough = size >= self.bytes_min
+                || found.values().any(|found| found.is_urgent)
+                // Nothing is there to wait for.
+                || partitions.with(|set| set.present()) == 0;
+            if is_enough || Instant::now() >= self.deadline {
+                return Ok(found);
+            }
+            let news = partitions.with(|set| {
+                set.watch(|token| found.get(&token).and_then(|found| found.bounds).map(|bounds| bounds.high_watermark))
+            });
+            if news {
+                continue;
+            }
+            let watcher = partitions.with(|set| set.watcher());
+            tokio::select! {
+                () = watcher.wait((self.bytes_min - size) as u64) => {}
+                () = tokio::time::sleep_until(self.deadline) => return Ok(found),
+                () = self.ctx.draining() => return Ok(found),
+            }
+        }
+    }
+
+    /// Reads each partition, in order, up to the limits.
+    async fn read(&self, plans: Vec<PartitionPlan>) -> Result<Vec<(u32, Found)>, Close> {
+        let mut left = self.bytes_max;
+        let mut is_first = true;
+        let mut readings = Vec::with_capacity(plans.len());
+        for PartitionPlan { token, partition, position } in plans {
+            let partition = match partition {
+                Ok(partition) => partition,
+                // The others need not hurry because of it.
+                Err(error) => {
+                    readings.push((token, Reading::Done(Found { is_urgent: false, ..Found::error(error) })));
+                    continue;
+                }
+            };
+            let reading = match self.check(&partition, &position) {
+                Some(found) => Reading::Done(found),
+                None => self.start_read(&partition, &position, left, is_first),
+            };
+            let size = match &reading {
+                Reading::Done(found) => found.size(),
+                // How much it will be is not known yet; the limits hold if it is as much as it may be.
+                Reading::Cold(..) => left.min(usize::try_from(position.bytes_max).unwrap_or(0)).max(1),
+            };
+            left = left.saturating_sub(size);
+            is_first &= size == 0;
+            readings.push((token, reading));
+        }
+        let mut found = Vec::with_capacity(readings.len());
+        for (token, reading) in readings {
+            found.push((
+                token,
+                match reading {
+                    Reading::Done(found) => found,
+                    Reading::Cold(read, position) => match read.await {
+                        Ok(Ok(batches)) => self.batches(&position, batches),
+                        Ok(Err(error)) => self.read_error(error),
+                        Err(Abandoned) => return Err(Close::Stopped),
+                    },
+                },
+            ));
+        }
+        Ok(found)
+    }
+
+    /// The answers that need no reading: the client's leader epoch is not ours, or its log has parted from ours.
+    fn check(&self, partition: &Partition, position: &Position) -> Option<Found> {
+        let epoch = partition.leader_epoch();
+        if position.leader_epoch >= 0 && position.leader_epoch != epoch.0 {
+            let is_old = position.leader_epoch < epoch.0;
+            let error = if is_old { ResponseError::FencedLeaderEpoch } else { ResponseError::UnknownLeaderEpoch };
+            return Some(Found { leader_epoch: is_old.then_some(epoch), ..Found::error(error) });
+        }
+        if position.last_fetched_epoch >= 0 {
+            let bounds = partition.bounds();
+            let Some((epoch, end)) = partition.epoch_end(Epoch(position.last_fetched_epoch)) else {
+                return Some(Found::error(ResponseError::OffsetOutOfRange));
+            };
+            if position.from >= bounds.log_start.0 && (epoch.0 < position.last_fetched_epoch || end.0 < position.from) {
+                let diverging = Some((epoch.0, end.0));
+                return Some(Found { diverging, is_urgent: true, has_more: true, ..Found::bounds(bounds) });
+            }
+        }
+        None
+    }
+
+    fn start_read(&self, partition: &Arc<Partition>, position: &Position, left: usize, is_first: bool) -> Reading {
+        let bytes_max = left.min(usize::try_from(position.bytes_max).unwrap_or(0));
+        let request = ReadRequest {
+            from: Offset(position.from),
+            bytes_max,
+            at_least_one: is_first,
+            stable_only: self.stable_only,
+        };
+        match partition.read(&request) {
+            Ok(Read::Ready(batches)) => Reading::Done(self.batches(position, batches)),
+            Ok(Read::Cold(cold)) if bytes_max > 0 || is_first => {
+                Reading::Cold(self.ctx.engine.offload(move || cold.read()), *position)
+            }
+            // No room is left; there is no use in reading it ahead.
+            Ok(Read::Cold(_)) => Reading::Done(Found { has_more: true, ..Found::bounds(partition.bounds()) }),
+            Err(error) => Reading::Done(self.read_error(error)),
+        }
+    }
+
+    fn batches(&self, position: &Position, batches: Batches) -> Found {
+        let Bounds { last_stable, high_watermark, .. } = batches.bounds;
+        let end = if self.stable_only { last_stable } else { high_watermark };
+        // What did not fit this time is there the next time, without news. So are records that are sent, until the client
+        // comes with an offset behind them.
+        let has_more = batches.range.is_some() || position.from < end.0;
+        Found { records: batches.range, has_more, ..Found::bounds(batches.bounds) }
+    }
+
+    fn read_error(&self, error: ReadError) -> Found {
+        if let ReadError::Corrupt(_) | ReadError::Io(_) = &error {
+            tracing::error!(%error, "a fetch met a damaged medium");
+        }
+        let error = Failure::from(error).error;
+        let is_unknown_id = error == ResponseError::UnknownTopicOrPartition && self.call.version >= VERSION_TOPIC_IDS;
+        Found::error(if is_unknown_id { ResponseError::UnknownTopicId } else { error })
+    }
+
+    /// An answer that is one error.
+    fn refusal(&self, error: ResponseError, session_id: i32) -> FetchAnswer<FileRange> {
+        self.ctx.count_error(self.call, error.code());
+        FetchAnswer { error_code: error.code(), session_id, topics: Vec::new(), endpoints: Vec::new() }
+    }
+
+    /// The answer: every partition, or those with something new.
+    fn answer(
+        &self,
+        partitions: &mut WatchedPartitions,
+        found: BTreeMap<u32, Found>,
+        session_id: i32,
+        is_full: bool,
+    ) -> FetchAnswer<FileRange> {
+        let options = &self.ctx.options;
+        let mut topics: Vec<TopicAnswer<FileRange>> = Vec::new();
+        let mut endpoints = Vec::new();
+        let mut sent = Vec::new();
+        // The topic that the last partition belongs to; partitions of a topic mostly have tokens in a row.
+        let mut last: Option<TopicRef> = None;
+        for (token, found) in found {
+            let bounds = found.bounds.map(|bounds| (bounds.high_watermark.0, bounds.log_start.0));
+            let is_news = partitions.note_sent(token, if found.error.is_none() { bounds } else { None });
+            if !is_full && !is_news && found.records.is_none() && found.diverging.is_none() {
+                continue;
+            }
+            let Some((topic, index)) = partitions.names(token) else { continue };
+            if found.records.is_some() {
+                sent.push(token);
+            }
+            let code = found.error.map_or(0, |error| error.code());
+            self.ctx.count_error(self.call, code);
+            let leader = found.leader_epoch.filter(|_| self.call.version >= VERSION_ENDPOINTS);
+            if leader.is_some() && endpoints.is_empty() {
+                endpoints.push(Endpoint {
+                    node_id: options.node_id,
+                    host: options.advertised_host.clone(),
+                    port: i32::from(options.advertised_port),
+                    rack: options.rack.clone(),
+                });
+            }
+            if last.as_ref() != Some(topic) {
+                let (name, id) = topic.name_and_id();
+                topics.push(TopicAnswer { name, id, partitions: Vec::new() });
+                last = Some(topic.clone());
+            }
+            let Some(topic) = topics.last_mut() else { continue };
+            topic.partitions.push(PartitionAnswer {
+                index,
+                error_code: code,
+                high_watermark: found.bounds.map_or(-1, |bounds| bounds.high_watermark.0),
+                last_stable: found.bounds.map_or(-1, |bounds| bounds.last_stable.0),
+                log_start: found.bounds.map_or(-1, |bounds| bounds.log_start.0),
+                aborted_listed: self.stable_only && found.error.is_none(),
+                diverging: found.diverging,
+                leader: leader.map(|epoch| (options.node_id, epoch.0)),
+                records: found.records,
+            });
+        }
+        partitions.rotate(&sent);
+        FetchAnswer { error_code: 0, session_id, topics, endpoints }
+    }
+
+    fn reply(&self, answer: FetchAnswer<FileRange>) -> Result<Reply, Close> {
+        let parts = encode(self.call.correlation_id, self.call.version, answer)
+            .map_err(|TooLong| Close::Refused("an answer longer than a frame can be"))?;
+        let pieces = parts.into_iter().map(|part| match part {
+            Part::Bytes(bytes) => Piece::Bytes(bytes),
+            Part::Records(range) => Piece::File(range),
+        });
+        Ok(Reply::Pieces(pieces.collect()))
+    }
+}
