@@ -115,3 +115,20 @@ pub struct StatsSnapshot {
     /// Whether producers are refused because the disk is nearly full.
     pub is_disk_short: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_fall_at_or_below_their_bucket_bound() {
+        let histogram = Histogram::default();
+        for value in [0, 1, 2, 3, 4, 5, 1000, u64::MAX] {
+            histogram.record(value);
+        }
+        let snapshot = histogram.snapshot();
+        let at = |bound: u64| snapshot.buckets.iter().find(|bucket| bucket.0 == bound).map(|bucket| bucket.1);
+        assert_eq!((at(1), at(2), at(4), at(8), at(1024)), (Some(2), Some(1), Some(2), Some(1), Some(1)));
+        assert_eq!(snapshot.count, 8);
+    }
+}

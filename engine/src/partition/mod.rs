@@ -173,3 +173,15 @@ fn bounds_of(published: &Published) -> Bounds {
         last_stable: published.high_watermark,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_partition_takes_at_most_512_bytes() {
+        // The two counters of the `Arc`, and on the heap the list with its one epoch.
+        let size = size_of::<Partition>() + 16 + size_of::<(Epoch, Offset)>() + 16;
+        assert!(size <= 512, "{size} bytes");
+    }
+}

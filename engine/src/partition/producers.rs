@@ -138,3 +138,82 @@ impl ProducerTable {
         Ok(ProducerTable((!table.is_empty()).then(|| Box::new(table))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchBuilder;
+
+    fn header(producer: i64, epoch: i16, sequence: i32, count: i64) -> BatchHeader {
+        let mut builder = BatchBuilder::new().producer(ProducerId(producer), epoch, sequence);
+        for record in 0..count {
+            builder.push(TimestampMs(record), None, Some(b"v"), &[]).expect("a short record");
+        }
+        *builder.build().expect("a small batch").header()
+    }
+
+    fn table(batches: &[(i32, i64)]) -> ProducerTable {
+        let mut table = ProducerTable::default();
+        let mut base = 0;
+        for (sequence, count) in batches {
+            table.note(&header(1, 0, *sequence, *count), Offset(base), TimestampMs(base), 10);
+            base += count;
+        }
+        table
+    }
+
+    #[test]
+    fn a_repeat_of_any_of_the_last_five_batches_is_known() {
+        let table = table(&[(0, 2), (2, 1), (3, 1), (4, 1), (5, 1), (6, 3)]);
+        assert_eq!(table.judge(&header(1, 0, 6, 3)), Verdict::Repeat(Offset(6)));
+        assert_eq!(table.judge(&header(1, 0, 2, 1)), Verdict::Repeat(Offset(2)));
+        assert_eq!(table.judge(&header(1, 0, 0, 2)), Verdict::OutOfOrder { expected: 9 });
+        assert_eq!(table.judge(&header(1, 0, 9, 1)), Verdict::Next);
+        assert_eq!(table.judge(&header(1, 0, 10, 1)), Verdict::OutOfOrder { expected: 9 });
+        assert_eq!(table.judge(&header(1, 0, 6, 2)), Verdict::OutOfOrder { expected: 9 });
+    }
+
+    #[test]
+    fn sequences_wrap_to_zero() {
+        let table = table(&[(i32::MAX, 1)]);
+        assert_eq!(table.judge(&header(1, 0, 0, 1)), Verdict::Next);
+        let across = self::table(&[(i32::MAX - 1, 4)]);
+        assert_eq!(across.judge(&header(1, 0, 2, 1)), Verdict::Next);
+        assert_eq!(across.judge(&header(1, 0, i32::MAX - 1, 4)), Verdict::Repeat(Offset(0)));
+    }
+
+    #[test]
+    fn a_new_epoch_starts_at_zero_and_fences_the_old_one() {
+        let mut table = table(&[(0, 2)]);
+        assert_eq!(table.judge(&header(1, 1, 2, 1)), Verdict::OutOfOrder { expected: 0 });
+        assert_eq!(table.judge(&header(1, 1, 0, 1)), Verdict::Next);
+        table.note(&header(1, 1, 0, 1), Offset(2), TimestampMs(3), 10);
+        assert_eq!(table.judge(&header(1, 0, 2, 1)), Verdict::StaleEpoch { current: 1 });
+    }
+
+    #[test]
+    fn an_unknown_producer_may_start_anywhere() {
+        assert_eq!(ProducerTable::default().judge(&header(9, 3, 77, 1)), Verdict::Next);
+    }
+
+    #[test]
+    fn over_the_bound_the_longest_silent_producer_is_forgotten() {
+        let mut table = ProducerTable::default();
+        for producer in 0..20 {
+            table.note(&header(producer, 0, 0, 1), Offset(producer), TimestampMs(100 - producer), 5);
+        }
+        assert_eq!(table.0.as_ref().map(|table| table.len()), Some(5));
+        assert_eq!(table.judge(&header(19, 0, 0, 1)), Verdict::Repeat(Offset(19)));
+        assert_eq!(table.judge(&header(10, 0, 0, 1)), Verdict::Next);
+        table.expire(TimestampMs(1000));
+        assert_eq!(table, ProducerTable::default());
+    }
+
+    #[test]
+    fn encoding_gives_back_the_same_table() {
+        let table = table(&[(0, 2), (2, 1), (3, 1)]);
+        let mut bytes = Vec::new();
+        table.encode(&mut bytes);
+        assert_eq!(ProducerTable::decode(&mut Reader(&bytes)), Ok(table));
+    }
+}

@@ -162,7 +162,14 @@ pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, Op
             let epoch = Epoch(loaded.1.header.epoch.0 + 1);
             (loaded, epoch)
         }
-        None => (first_start(&env, &folders, &slots)?, Epoch(0)),
+        None => {
+            // An earlier first start may have made the folders and been killed before they were durable.
+            let parent = options.data_dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+            for dir in parent.into_iter().chain([options.data_dir.as_path()]) {
+                doing("syncing the data folder", disk.sync_dir(dir))?;
+            }
+            (first_start(&env, &folders, &slots)?, Epoch(0))
+        }
     };
     while slots.len() < 2 {
         let number = slots.iter().map(|slot| slot.number + 1).max().unwrap_or_default();

@@ -24,3 +24,18 @@ pub fn check(name: &str) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn names_are_what_clients_expect() {
+        for good in ["a", "a.b_c-D9", "...", &"x".repeat(249)] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "ä", "a\0", &"x".repeat(250)] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+}
