@@ -1,0 +1,192 @@
+//! The settings of a topic, as Kafka names them: one table for what CreateTopics accepts, what DescribeConfigs shows, and
+//! `docs/configuration.md`.
+//!
+//! The engine acts on some names (its `Settings` has a typed field for each); the others are checked, kept and shown, so that
+//! tools which set or read them go on working.
+
+mod rows;
+mod value;
+
+pub use rows::SETTINGS;
+pub use value::Kind;
+
+use crate::map;
+use headwater_engine::Settings;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// One name.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The name on the wire.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// The value when neither the topic nor the server sets one.
+    pub default: &'static str,
+    /// The broker's setting that gives topics their default.
+    pub synonym: Option<Synonym>,
+    /// How much it matters to whoever runs a topic.
+    pub importance: Importance,
+    /// What Headwater does with it.
+    pub effect: Effect,
+    /// What it is for.
+    pub documentation: &'static str,
+}
+
+/// A broker's setting behind a topic's.
+#[derive(Clone, Copy, Debug)]
+pub struct Synonym {
+    /// The name on the wire.
+    pub name: &'static str,
+    /// Whether it has a value of its own when nobody sets it.
+    pub has_default: bool,
+}
+
+/// How much a setting matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Importance {
+    /// Know it.
+    High,
+    /// Know that it is there.
+    Medium,
+    /// Look it up.
+    Low,
+}
+
+/// What Headwater does with a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It acts.
+    Acts,
+    /// It is checked, kept and shown; Headwater has nothing that it could steer.
+    Kept,
+    /// It is checked, kept and shown, and will act once compaction is there.
+    Later,
+}
+
+/// The setting of that name.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// Checks what a new topic wants to set, as the reference does: first that no value is null, then that every name is known,
+/// then each value, then values against each other. What is kept has each name once, its value in the form in which it is
+/// shown; the last one wins.
+pub fn check<'a>(given: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Result<BTreeMap<String, String>, String> {
+    let mut wanted: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut unknown = None;
+    for (name, value) in given {
+        let value = value.ok_or_else(|| format!("Null value not supported for topic configs: {name}"))?;
+        if find(name).is_none() {
+            unknown.get_or_insert(name);
+        }
+        wanted.insert(name, value);
+    }
+    if let Some(name) = unknown {
+        return Err(format!("Unknown topic config name: {name}"));
+    }
+    let mut kept = BTreeMap::new();
+    for setting in SETTINGS {
+        if let Some(value) = wanted.get(setting.name) {
+            let text = setting.kind.canonical(setting.name, value)?;
+            // The reference takes any negative number for no limit; the engine has one way to say it.
+            let text = if setting.name == "retention.bytes" && text.starts_with('-') { "-1".to_owned() } else { text };
+            kept.insert(setting.name.to_owned(), text);
+        }
+    }
+    check_together(&kept)?;
+    Ok(kept)
+}
+
+fn check_together(kept: &BTreeMap<String, String>) -> Result<(), String> {
+    let number = |name| {
+        let text = kept.get(name).map(String::as_str).or_else(|| find(name).map(|s| s.default));
+        text.and_then(|text| text.parse::<i64>().ok()).unwrap_or_default()
+    };
+    let (least, most) = (number("min.compaction.lag.ms"), number("max.compaction.lag.ms"));
+    if least > most {
+        return Err(format!(
+            "conflict topic config setting min.compaction.lag.ms ({least}) > max.compaction.lag.ms ({most})"
+        ));
+    }
+    if kept.get("remote.storage.enable").is_some_and(|value| value == "true") {
+        return Err(
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log \
+                    storage."
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// The value of a setting and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// The value, as text.
+    pub text: String,
+    /// Who set it.
+    pub source: Source,
+}
+
+/// Where a value comes from; the numbers are DescribeConfigs' own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The topic itself.
+    Topic = 1,
+    /// The server's configuration.
+    Server = 4,
+    /// Nobody.
+    Default = 5,
+}
+
+/// What `setting` is for a topic with these settings.
+pub fn value(setting: &Setting, settings: &Settings) -> Value {
+    match settings.overrides().get(setting.name) {
+        // What was kept has been checked, so it has a canonical form; if it had none, it would be shown as it is.
+        Some(text) => Value {
+            text: setting.kind.canonical(setting.name, text).unwrap_or_else(|_| text.clone()),
+            source: Source::Topic,
+        },
+        None => server_value(setting, settings),
+    }
+}
+
+/// What `setting` is for a topic that does not set it. `settings` are the server's defaults, or those of such a topic.
+pub fn server_value(setting: &Setting, settings: &Settings) -> Value {
+    let text = map::setting(setting.name, settings).unwrap_or_else(|| setting.default.to_owned());
+    let source = if text == setting.default { Source::Default } else { Source::Server };
+    Value { text, source }
+}
+
+/// Whether records may be deleted on request: the cleanup policy names `delete`, or nothing.
+pub fn may_delete_records(settings: &Settings) -> bool {
+    settings.deletes || settings.overrides().get("cleanup.policy").is_some_and(|policy| policy.trim().is_empty())
+}
+
+/// The topic settings of `docs/configuration.md`, as a table.
+pub fn topic_settings_page() -> String {
+    let mut page = String::from(
+        "| Name | Default | Values | Broker setting | Importance | Effect | What it is for |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for setting in SETTINGS {
+        let effect = match setting.effect {
+            Effect::Acts => "acts",
+            Effect::Kept => "kept and shown",
+            Effect::Later => "kept and shown; acts once there is compaction",
+        };
+        let default = if setting.default.is_empty() { "empty".to_owned() } else { format!("`{}`", setting.default) };
+        let synonym = setting.synonym.map_or(String::new(), |s| format!("`{}`", s.name));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            page,
+            "| `{}` | {default} | {} | {synonym} | {:?} | {effect} | {} |",
+            setting.name,
+            setting.kind.in_words(),
+            setting.importance,
+            setting.documentation
+        );
+    }
+    page
+}
