@@ -1,5 +1,6 @@
 //! The binary: the server, and command line tools that speak Kafka or read the files of a log.
 
+mod admin;
 mod cli;
 mod client;
 mod command;
@@ -7,6 +8,9 @@ mod config;
 mod exit;
 mod logging;
 mod output;
+mod process;
+mod serve;
+mod signals;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -29,7 +33,7 @@ fn run(command: Command) -> Result<(), Failure> {
         logging::start_tool();
     }
     match command {
-        Command::Serve(_args) => Err(Failure::new(exit::NOT_STARTED, "this build has no server yet")),
+        Command::Serve(args) => serve::run(&args),
         Command::Config(command) => command::config::run(&command),
         Command::Topic(command) => command::topic::run(command),
         Command::Produce(args) => command::produce::run(args),

@@ -9,6 +9,8 @@ use std::io::Write as _;
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum DocsCommand {
+    /// docs/operations.md
+    Operations,
     /// docs/configuration.md
     Configuration,
 }
@@ -16,6 +18,7 @@ pub enum DocsCommand {
 /// Runs the command.
 pub fn run(command: DocsCommand) -> Result<(), Failure> {
     let page = match command {
+        DocsCommand::Operations => headwater_protocol_kafka::operations_page(),
         DocsCommand::Configuration => configuration_page(),
     };
     Ok(std::io::stdout().lock().write_all(page.as_bytes())?)
@@ -41,8 +44,12 @@ fn configuration_page() -> String {
     page += "\n## Topic defaults\n\n\
              `[topic.defaults]` takes any Kafka topic setting by its Kafka name; it holds for topics that do not set it \
              themselves. On the command line `--topic-default NAME=VALUE` may be repeated, in the environment \
-             `HEADWATER_TOPIC_DEFAULTS` holds pairs with semicolons between them.\n\n\
-             ## Example\n\n```toml\n";
+             `HEADWATER_TOPIC_DEFAULTS` holds pairs with semicolons between them.\n\n";
+    page += &headwater_protocol_kafka::topic_settings_page();
+    page += "\n## What Kafka clients see of the broker\n\n\
+             DescribeConfigs answers these for a broker.\n\n";
+    page += &headwater_protocol_kafka::broker_settings_page();
+    page += "\n## Example\n\nEvery option at its default.\n\n```toml\n";
     page += &example();
     page += "```\n";
     page

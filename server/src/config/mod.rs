@@ -19,6 +19,7 @@ pub use args::ConfigArgs;
 pub use resolve::{Effective, Inputs, Value, resolve};
 pub use size::parse as parse_size;
 
+use headwater_engine::Durability;
 use headwater_engine::env::WalMethod;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,16 +46,6 @@ pub struct Config {
     pub log: Log,
     pub limits: Limits,
     pub topic: Topic,
-}
-
-/// When an acknowledged record is safe from what.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// From a power cut: on the medium before it is acknowledged.
-    #[default]
-    Fsync,
-    /// From a crash of the process: in the operating system's memory.
-    Os,
 }
 
 /// How the server logs.

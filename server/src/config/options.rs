@@ -2,7 +2,7 @@
 //! `docs/configuration.md` all come from its rows: add an option here and nowhere else.
 
 use super::size::{parse_between, parse_number, parse_switch};
-use super::{Config, Durability, LogFormat};
+use super::{Config, LogFormat};
 use headwater_engine::env::WalMethod;
 use std::path::PathBuf;
 use tracing::level_filters::LevelFilter;
@@ -120,11 +120,7 @@ pub const OPTIONS: &[OptionRow] = &[
         default: "fsync",
         help: "What an acknowledgement means: fsync = safe from a power cut, os = safe from a crash of the process",
         set: |config, text| {
-            config.durability = match text {
-                "fsync" => Durability::Fsync,
-                "os" => Durability::Os,
-                _ => return Err("must be fsync or os".into()),
-            };
+            config.durability = text.parse()?;
             Ok(())
         },
     },

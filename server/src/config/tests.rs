@@ -155,3 +155,10 @@ fn every_option_has_its_own_flag_and_variable() {
     assert_eq!(names.len(), count);
     assert!(OPTIONS.iter().all(|row| !row.help.is_empty() && !row.help.ends_with('.')));
 }
+
+#[test]
+fn a_topic_default_that_makes_no_sense_names_its_source() {
+    let found =
+        problems(&inputs(&[], &[], Some("[topic.defaults]\nsegment.bytes = 1000000\nretention.ms = \"soon\"\n")));
+    assert!(found.starts_with("headwater.toml:3: `topic.defaults.retention.ms`: invalid value soon"), "{found}");
+}

@@ -1,0 +1,5 @@
+//! The binary as a process: what it prints, how it ends, what it serves.
+
+mod common;
+mod config;
+mod serve;
