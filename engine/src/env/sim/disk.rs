@@ -5,6 +5,7 @@ use super::file::SimFile;
 use super::names::{Node, clean};
 use super::state::State;
 use super::wal::SimWalDevice;
+use super::watch::Moment;
 use crate::env::{DirLock, Disk, DiskFile, OpenMode, WalDevice, WalMethod};
 use parking_lot::{Mutex, MutexGuard};
 use std::io;
@@ -23,7 +24,7 @@ impl SimDisk {
         SimDisk::from_state(State::new(seed))
     }
 
-    fn from_state(state: State) -> SimDisk {
+    pub(super) fn from_state(state: State) -> SimDisk {
         SimDisk { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -43,6 +44,12 @@ impl SimDisk {
     /// completion is one. So the points at which to stop a run are 1 to `ops()` of the same run undisturbed.
     pub fn ops(&self) -> u64 {
         self.state().ops
+    }
+
+    /// Calls `visit` after every operation from now on, while the disk is held: it may take images and work with those, but
+    /// must not touch this disk. So one run shows every point at which the machine could stop.
+    pub fn watch(&self, visit: impl FnMut(&Moment<'_>) + Send + 'static) {
+        self.state().watch = Some(Box::new(visit));
     }
 
     /// Whether the machine has stopped.

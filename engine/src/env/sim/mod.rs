@@ -34,11 +34,13 @@ mod rng;
 mod state;
 mod trace;
 mod wal;
+mod watch;
 
 pub use clock::SimClock;
 pub use disk::SimDisk;
 pub use fault::FaultOp;
 pub use rng::SimRng;
+pub use watch::Moment;
 
 use super::Env;
 use std::io;

@@ -6,6 +6,7 @@ use super::keep::Keep;
 use super::names::Names;
 use super::rng::{SimRng, mix};
 use super::trace::Trace;
+use super::watch::Visit;
 use super::{MachineStopped, trace};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ pub(super) struct State {
     used: u64,
     pub(super) wal_depth: usize,
     pub(super) cold: f64,
+    pub(super) watch: Option<Visit>,
 }
 
 impl State {
@@ -55,6 +57,7 @@ impl State {
             used: 0,
             wal_depth: 4,
             cold: 0.0,
+            watch: None,
         }
     }
 
@@ -76,6 +79,7 @@ impl State {
         let result = carry_out(self);
         self.trace.push(name, path, numbers, trace::crc(content), result.is_err());
         self.ops += 1;
+        self.show();
         self.stopped = self.stop_at.is_some_and(|last| self.ops >= last);
         self.check_running()?;
         result

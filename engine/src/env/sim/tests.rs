@@ -99,6 +99,33 @@ fn the_machine_stops_at_every_operation_and_stays_stopped() {
 }
 
 #[test]
+fn a_watched_run_shows_what_each_stopped_run_leaves() {
+    type Content = Vec<(std::path::PathBuf, Vec<u8>)>;
+    let contents = |image: &SimDisk| -> Content {
+        let files = image.files().into_iter();
+        files.map(|(path, _)| (path.clone(), image.content(&path).unwrap())).collect()
+    };
+    let watched = SimDisk::new(5);
+    let shown: Arc<parking_lot::Mutex<Vec<(u64, Content, Content)>>> = Arc::default();
+    let sink = shown.clone();
+    watched.watch(move |moment| {
+        let operation = moment.operation();
+        let images = (contents(&moment.crash_image(operation)), contents(&moment.kill_image()));
+        sink.lock().push((operation, images.0, images.1));
+    });
+    script(&watched).unwrap();
+    let shown = shown.lock();
+    assert_eq!(shown.len() as u64, watched.ops());
+    for (operation, crashed, killed) in shown.iter() {
+        let disk = SimDisk::new(5);
+        disk.stop_after(*operation);
+        script(&disk).unwrap_err();
+        assert_eq!(contents(&disk.crash_image(*operation)), *crashed, "operation {operation}");
+        assert_eq!(contents(&disk.kill_image()), *killed, "operation {operation}");
+    }
+}
+
+#[test]
 fn the_environment_hangs_together() {
     let (env, disk, clock) = env(3);
     env.disk.create_dir_all(Path::new("data")).unwrap();
