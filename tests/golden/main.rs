@@ -8,6 +8,7 @@ mod mask;
 mod play;
 mod scenario;
 mod schema;
+mod server;
 mod wire;
 
 use scenario::Scenario;
@@ -69,4 +70,44 @@ fn a_difference_is_told_with_its_place() {
     let list = |b: i32, d: i32| serde_json::json!({ "List": [{"Name": "b.c", "Value": b}, {"Name": "d", "Value": d}] });
     assert!(scenario::check(&step, &list(1, 3), &list(2, 3)).is_empty());
     assert_eq!(scenario::check(&step, &list(1, 3), &list(1, 4)), [".List[1].Value: 3, expected 4"]);
+}
+
+/// Plays one case against a server of its own.
+fn check(name: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/kafka/{name}.json"));
+    let scenario = play::load(&path).expect("the case file");
+    let apis = schema::apis().expect("the layouts");
+    let server = server::Server::start();
+    let found = play::compare(&apis, server.address, &scenario).expect("playing the case");
+    assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
+}
+
+/// One test per case file, so that a failure names the API.
+macro_rules! played {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            check(stringify!($name));
+        })*
+
+        #[test]
+        fn every_case_file_is_played() {
+            let names: Vec<String> = cases().into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, [$(stringify!($name)),*]);
+        }
+    };
+}
+
+played! {
+    create_partitions
+    create_topics
+    delete_records
+    delete_topics
+    describe_cluster
+    describe_configs
+    describe_topic_partitions
+    list_offsets
+    metadata
+    offset_for_leader_epoch
+    topic_configs
 }
