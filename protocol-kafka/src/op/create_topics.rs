@@ -101,7 +101,7 @@ fn success(
     settings: BTreeMap<String, String>,
     made: Option<&Topic>,
 ) -> CreatableTopicResult {
-    let mut result = CreatableTopicResult::default().with_name(asked.name.clone());
+    let mut result = CreatableTopicResult::default().with_name(asked.name.clone()).with_error_message(None);
     if version >= 5 {
         result.num_partitions = map::partition_index(partitions);
         result.replication_factor = 1;

@@ -69,9 +69,8 @@ impl Wants {
         if self.types {
             entry.config_type = kind;
         }
-        if self.documentation {
-            entry.documentation = Some(StrBytes::from_static_str(documentation));
-        }
+        // Without one, the codec would send an empty text.
+        entry.documentation = self.documentation.then(|| StrBytes::from_static_str(documentation));
         entry
     }
 }
