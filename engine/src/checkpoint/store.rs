@@ -27,8 +27,8 @@ struct Name {
 pub struct Loaded {
     pub header: Header,
     pub state: Changes,
-    /// A file that could not be used claims to have covered the WAL up to here: a replay that ends earlier lost data.
-    pub claimed_through: Sequence,
+    /// Files that should follow but cannot be used. No crash leaves such a file under its final name: it is damage.
+    pub unusable: Option<String>,
 }
 
 /// The folder.
@@ -130,11 +130,13 @@ impl Store {
             }
             store.previous = names.iter().filter(|name| name.number < base.number).cloned().collect();
             let unused = names.iter().filter(|name| name.number > header.number);
-            let claimed_through = unused.clone().map(|name| name.through).max().unwrap_or_default();
+            let unusable =
+                unused.clone().map(|name| name.path.display().to_string()).reduce(|all, one| all + ", " + &one);
+            let unusable = unusable.map(|files| format!("checkpoint files that cannot be used: {files}"));
             // Numbers go on behind every file there is, so that none is ever written over; a merge then drops them.
             store.number = unused.map(|name| name.number).max().unwrap_or(header.number).max(header.number);
             store.crc = if store.number == header.number { crc } else { 0 };
-            return Ok(Some((store, Loaded { header, state, claimed_through })));
+            return Ok(Some((store, Loaded { header, state, unusable })));
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, format!("no checkpoint can be read; the last: {why}")))
     }

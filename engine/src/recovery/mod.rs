@@ -106,7 +106,7 @@ fn inspect(
 ) -> Result<Inspected, OpenError> {
     let folders = Folders::of(&options);
     let disk = env.disk.clone();
-    let Loaded { header, state, claimed_through } = loaded;
+    let Loaded { header, state, unusable } = loaded;
     let incarnation = header.runs.iter().map(|run| run.incarnation).max().unwrap_or_default() + 1;
     let (queue, receiver) = Queue::new(options.queued_commands_max, options.queued_bytes_max);
     let shared = Arc::new(Shared {
@@ -134,12 +134,9 @@ fn inspect(
     while let Some(read) = doing("reading the WAL", end.read_next(&mut block))? {
         replay.apply_block(&block, read.sequence)?;
     }
-    let damage = match doing("reading the WAL", end.find_damage())? {
-        None if end.next_sequence() <= claimed_through => {
-            let reached = end.next_sequence().0 - 1;
-            Some(format!("a newer checkpoint covered the log up to block {claimed_through}, the log ends at {reached}"))
-        }
-        other => other,
+    let damage = match unusable {
+        Some(unusable) => Some(unusable),
+        None => doing("reading the WAL", end.find_damage())?,
     };
     Ok(Inspected { cell, receiver, store, header, slots, start, end, replay, damage })
 }
@@ -273,7 +270,8 @@ pub fn check(env: Env, options: Options) -> Result<Report, OpenError> {
     Ok(report)
 }
 
-/// An empty folder, or one whose very first start did not get as far as a checkpoint.
+/// An empty folder, or one whose very first start did not get as far as a checkpoint. Should there be blocks in the WAL
+/// all the same, the replay finds that no checkpoint knows their run.
 fn first_start(env: &Env, folders: &Folders, slots: &[SlotFile]) -> Result<(Store, Loaded), OpenError> {
     let run = Run { incarnation: 0, first: Sequence(0) };
     let header = Header {
@@ -282,18 +280,8 @@ fn first_start(env: &Env, folders: &Folders, slots: &[SlotFile]) -> Result<(Stor
         runs: vec![run],
         ..Header::default()
     };
-    for slot in slots {
-        let mut block = Vec::new();
-        let first = Sequence(1);
-        let runs = [Run { incarnation: 1, first }];
-        let scan = Scanner::open(&*env.disk, slots, &runs, Place { slot: slot.number, position: 4096 }, first, 0);
-        let mut scan = doing("reading the WAL", scan)?;
-        if doing("reading the WAL", scan.read_next(&mut block))?.is_some() {
-            return Err(OpenError::Damaged("there is a WAL but no checkpoint".to_owned()));
-        }
-    }
     let store = Store::new(env.disk.clone(), folders.checkpoints.clone());
-    Ok((store, Loaded { header, state: Changes::new(), claimed_through: Sequence(0) }))
+    Ok((store, Loaded { header, state: Changes::new(), unusable: None }))
 }
 
 /// The state while it is rebuilt.

@@ -113,6 +113,11 @@ impl Scanner {
             return Ok(Some(what));
         }
         let incarnation = self.incarnation_of(self.next);
+        let newer = self.slots.iter().filter_map(|slot| slot.first).find(|first| first.incarnation > incarnation);
+        if let Some(first) = newer {
+            let run = first.incarnation;
+            return Ok(Some(format!("block {} is of run {run}, which no checkpoint knows", first.sequence)));
+        }
         let proves = |header: &BlockHeader| {
             header.incarnation == incarnation && header.sequence > self.next && header.durable_through >= self.next
         };
