@@ -2,7 +2,8 @@
 //!
 //! State is a map from keys to values. A *base* file holds all of it, a *delta* what changed since the file before; now
 //! and then base and deltas are merged into a new base. Files are numbered without a gap and named
-//! `<number>-<through>.base` or `.delta`, so that a damaged one still says what it would have covered.
+//! `<number>-<through>.base` or `.delta`; the WAL sequence in the name is for people. A file gets its name only once it is
+//! complete and durable.
 //!
 //! ```text
 //! file    0    magic "HWCKP\0", format version u16

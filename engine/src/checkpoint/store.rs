@@ -3,7 +3,6 @@
 use super::file::{self, Header};
 use crate::commit::Changes;
 use crate::env::{Disk, OpenMode};
-use crate::ids::Sequence;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +17,6 @@ const PIECE: usize = 1 << 20;
 #[derive(Clone, Debug)]
 struct Name {
     number: u64,
-    through: Sequence,
     is_base: bool,
     path: PathBuf,
 }
@@ -53,10 +51,9 @@ fn parse_name(dir: &Path, name: &str) -> Option<Name> {
         "delta" => false,
         _ => return None,
     };
-    let (number, through) = stem.split_once('-')?;
+    let (number, _) = stem.split_once('-')?;
     let number = u64::from_str_radix(number, 16).ok()?;
-    let through = Sequence(u64::from_str_radix(through, 16).ok()?);
-    Some(Name { number, through, is_base, path })
+    Some(Name { number, is_base, path })
 }
 
 fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
@@ -167,7 +164,7 @@ impl Store {
         self.disk.rename(&new, &path)?;
         self.disk.sync_dir(&self.dir)?;
         (self.number, self.crc) = (header.number, crc);
-        let name = Name { number: header.number, through: header.through, is_base, path };
+        let name = Name { number: header.number, is_base, path };
         if !is_base {
             self.delta_bytes += bytes.len() as u64;
             self.current.push(name);
