@@ -299,7 +299,8 @@ impl<'a> Fetch<'a> {
         let bytes_max = left.min(usize::try_from(position.bytes_max).unwrap_or(0));
         let request = ReadRequest {
             from: Offset(position.from),
-            bytes_max,
+            // A whole batch is read even when there is room for no byte, so that every consumer gets on.
+            bytes_max: bytes_max.max(usize::from(is_first)),
             at_least_one: is_first,
             stable_only: self.stable_only,
         };
