@@ -70,7 +70,9 @@ impl Background {
         let least = wanted.map_or(0, |size| size + crate::wal::SLOT_HEADER_SIZE);
         // A block larger than any slot must get one that holds it, whatever the bound: it was admitted.
         let needs_larger = least > options.wal_slot_bytes_max();
-        let size = options.wal_slot_bytes_max().min(room.max(options.wal_slot_bytes())).max(least);
+        // The ring doubles: a small slot is there soon, and load that lasts gets large ones.
+        let doubled = self.wal_size.clamp(options.wal_slot_bytes(), options.wal_slot_bytes_max());
+        let size = doubled.min(room.max(options.wal_slot_bytes())).max(least);
         if room < size && !needs_larger || self.cell.shared.space.is_short() {
             return Ok(());
         }

@@ -69,7 +69,7 @@ impl Options {
             data_dir,
             durability: Durability::Fsync,
             wal_method: WalMethod::Auto,
-            wal_size_initial: 32 << 20,
+            wal_size_initial: 8 << 20,
             wal_size_max: 1 << 30,
             checkpoint_bytes: 128 << 20,
             checkpoint_interval: Duration::from_secs(10),
