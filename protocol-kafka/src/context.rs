@@ -31,7 +31,7 @@ pub struct Context {
 impl Context {
     /// A context for a listener of `engine`, with counters of its own and no shutdown.
     pub fn new(engine: Engine, options: Options) -> Context {
-        Context {
+        let ctx = Context {
             cluster_id: StrBytes::from_string(crate::map::cluster_id(engine.data_id())),
             fetch_sessions: FetchSessions::new(&options.limits, engine.node_epoch()),
             budget: Budget::new(options.limits.request_memory_max),
@@ -39,7 +39,9 @@ impl Context {
             shutdown: None,
             engine,
             options,
-        }
+        };
+        ctx.metrics.show_budget(&ctx.budget);
+        ctx
     }
 
     /// The same with counters that somebody else reads.
@@ -53,6 +55,11 @@ impl Context {
     #[must_use]
     pub fn with_shutdown(self, shutdown: Shutdown) -> Context {
         Context { shutdown: Some(shutdown), ..self }
+    }
+
+    /// The listener's counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Counts an error in an answer; 0 is none.

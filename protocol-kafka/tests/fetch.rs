@@ -220,7 +220,8 @@ async fn a_topic_deleted_under_a_waiting_fetch_ends_the_wait() {
     for (version, code) in [(12, 3), (13, 100)] {
         let doomed = server.topic(&format!("doomed-{version}"), 1, &[]).await;
         let mut client = server.connect();
-        let topics = vec![topic(version, &orders, vec![partition(0, 0)]), topic(version, &doomed, vec![partition(0, 0)])];
+        let topics =
+            vec![topic(version, &orders, vec![partition(0, 0)]), topic(version, &doomed, vec![partition(0, 0)])];
         let id = client.send(version, &request(topics).with_max_wait_ms(60_000)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         server.engine.delete_topic(doomed.id()).await.unwrap();

@@ -92,7 +92,8 @@ async fn a_waiting_session_is_woken_by_any_of_its_partitions() {
         let sent = client.send(V, &request((id, epoch), &orders, moved).with_max_wait_ms(60_000)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         let size = append(&server, &orders.partition(index as u32).unwrap()).await;
-        let answer = tokio::time::timeout(Duration::from_secs(5), client.receive::<FetchRequest>(V, sent)).await.unwrap();
+        let answer =
+            tokio::time::timeout(Duration::from_secs(5), client.receive::<FetchRequest>(V, sent)).await.unwrap();
         assert_eq!(facts(&answer), [(index, 0, size)]);
     }
 }
@@ -160,7 +161,11 @@ async fn a_partition_with_an_error_is_named_until_the_error_is_gone() {
         assert_eq!(facts(&client.call(V, &request((id, epoch), &orders, &[])).await), [(1, 3, 0)]);
     }
     server.engine.add_partitions(orders.id(), 2).await.unwrap();
-    assert_eq!(facts(&client.call(V, &request((id, 4), &orders, &[])).await), [(1, 0, 0)], "told once that it is there");
+    assert_eq!(
+        facts(&client.call(V, &request((id, 4), &orders, &[])).await),
+        [(1, 0, 0)],
+        "told once that it is there"
+    );
     assert_eq!(facts(&client.call(V, &request((id, 5), &orders, &[])).await), []);
     let size = append(&server, &orders.partition(1).unwrap()).await;
     assert_eq!(facts(&client.call(V, &request((id, 6), &orders, &[])).await), [(1, 0, size)]);

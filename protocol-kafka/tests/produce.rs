@@ -15,9 +15,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 fn request(version: i16, topic: &Topic, acks: i16, batches: Vec<(i32, Option<Bytes>)>) -> ProduceRequest {
-    let partitions = batches.into_iter().map(|(index, records)| {
-        PartitionProduceData::default().with_index(index).with_records(records)
-    });
+    let partitions = batches
+        .into_iter()
+        .map(|(index, records)| PartitionProduceData::default().with_index(index).with_records(records));
     let mut data = TopicProduceData::default().with_partition_data(partitions.collect());
     data = if version >= 13 {
         data.with_topic_id(Uuid::from_bytes(topic.id().0))
@@ -41,7 +41,8 @@ async fn every_version_appends_and_answers_each_partition_by_itself() {
     for (round, version) in versions(ApiKey::Produce).enumerate() {
         let batches = vec![(1, Some(batch(&["a", "b"]))), (9, Some(batch(&["c"]))), (0, Some(batch(&["d"])))];
         let answers = produce(&mut client, version, &request(version, &topic, -1, batches)).await;
-        let facts: Vec<_> = answers.iter().map(|answer| (answer.index, answer.error_code, answer.base_offset)).collect();
+        let facts: Vec<_> =
+            answers.iter().map(|answer| (answer.index, answer.error_code, answer.base_offset)).collect();
         assert_eq!(facts, [(1, 0, 2 * round as i64), (9, 3, -1), (0, 0, round as i64)], "version {version}");
         assert_eq!(answers[0].log_append_time_ms, -1);
         assert_eq!(answers[0].log_start_offset, if version >= 5 { 0 } else { -1 });
@@ -56,7 +57,8 @@ async fn every_codec_is_taken() {
     let topic = server.topic("orders", 1, &[]).await;
     let mut client = server.connect();
     for codec in Codec::ALL {
-        let answers = produce(&mut client, 11, &request(11, &topic, 1, vec![(0, Some(compressed(codec, &["x"; 50])))])).await;
+        let answers =
+            produce(&mut client, 11, &request(11, &topic, 1, vec![(0, Some(compressed(codec, &["x"; 50])))])).await;
         assert_eq!((answers[0].error_code, &answers[0].error_message), (0, &None), "{codec:?}");
     }
     assert_eq!(topic.partition(0).unwrap().bounds().high_watermark, Offset(250));
@@ -83,9 +85,8 @@ async fn bad_batches_get_the_errors_of_the_reference() {
         }
         builder.finish().unwrap()
     };
-    let transactional = batch_with(&["a"], |builder| {
-        builder.producer(headwater_engine::ProducerId(5), 0, 0).transactional(true)
-    });
+    let transactional =
+        batch_with(&["a"], |builder| builder.producer(headwater_engine::ProducerId(5), 0, 0).transactional(true));
     let cases = [
         ("bad CRC", &topic, Some(change(17, 0xaa)), 2, None),
         ("magic above 2", &topic, Some(change(16, 3)), 2, None),
@@ -117,7 +118,8 @@ async fn acks_out_of_range_refuse_every_partition() {
     let topic = server.topic("orders", 1, &[]).await;
     let mut client = server.connect();
     for acks in [2, -2] {
-        let answers = produce(&mut client, 9, &request(9, &topic, acks, vec![(0, Some(batch(&["a"]))), (1, None)])).await;
+        let answers =
+            produce(&mut client, 9, &request(9, &topic, acks, vec![(0, Some(batch(&["a"]))), (1, None)])).await;
         assert!(answers.iter().all(|answer| (answer.error_code, answer.base_offset) == (21, -1)), "acks={acks}");
     }
 }

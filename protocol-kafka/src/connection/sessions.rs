@@ -410,24 +410,25 @@ impl FetchSessions {
         Begun::Incremental(session, next)
     }
 
-    /// Makes a session of the partitions of a full request. `Err` gives them back: there is no room.
+    /// Makes a session of the partitions of a full request and takes them, when there is room.
     pub(crate) fn open(
         &self,
         engine: &Engine,
         uses_topic_ids: bool,
-        mut partitions: WatchedPartitions,
-    ) -> Result<Arc<Session>, WatchedPartitions> {
+        partitions: &mut WatchedPartitions,
+    ) -> Option<Arc<Session>> {
         let size = partitions.len();
+        if size == 0 {
+            return None;
+        }
         let now = engine.clock().monotonic();
         let mut cache = self.cache.lock();
         while cache.sessions.len() >= self.sessions_max || cache.partitions.saturating_add(size) > self.partitions_max {
-            if size == 0 || !cache.evict(now) {
-                return Err(partitions);
+            if !cache.evict(now) {
+                return None;
             }
         }
-        if size == 0 {
-            return Err(partitions);
-        }
+        let mut partitions = std::mem::replace(partitions, WatchedPartitions::new(false));
         partitions.watch(|_| None);
         let id = cache.new_id();
         let session = Arc::new(Session {
@@ -439,14 +440,7 @@ impl FetchSessions {
         });
         cache.partitions += size;
         cache.sessions.insert(id, session.clone());
-        Ok(session)
-    }
-
-    /// Sessions and their partitions.
-    #[cfg(test)]
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        let cache = self.cache.lock();
-        (cache.sessions.len(), cache.partitions)
+        Some(session)
     }
 }
 

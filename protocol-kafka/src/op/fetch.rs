@@ -49,9 +49,9 @@ pub(crate) fn handle(ctx: Arc<Context>, call: Call) -> Running {
             }
             Begun::Full(mut partitions) => {
                 let found = fetch.run(&mut Own(&mut partitions)).await?;
-                match ctx.fetch_sessions.open(&ctx.engine, uses_topic_ids, partitions) {
-                    Ok(session) => fetch.answer(&mut session.state.lock().partitions, found, session.id, true),
-                    Err(mut partitions) => fetch.answer(&mut partitions, found, 0, true),
+                match ctx.fetch_sessions.open(&ctx.engine, uses_topic_ids, &mut partitions) {
+                    Some(session) => fetch.answer(&mut session.state.lock().partitions, found, session.id, true),
+                    None => fetch.answer(&mut partitions, found, 0, true),
                 }
             }
             Begun::Incremental(session, epoch) => {

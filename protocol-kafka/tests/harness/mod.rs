@@ -42,6 +42,16 @@ impl Server {
         server
     }
 
+    /// With room for few partitions only.
+    pub fn start_small(options: Options) -> Server {
+        let (env, ..) = sim::env(1);
+        let engine_options = EngineOptions { partitions_max: 50, ..engine_options() };
+        let engine = Engine::open(env, engine_options).expect("an empty folder");
+        let server = Server::around(engine, options, true);
+        server.engine.start().expect("threads");
+        server
+    }
+
     /// With an engine that does nothing by itself.
     pub fn by_hand(options: Options) -> (Server, Drive) {
         let (env, ..) = sim::env(1);
@@ -51,7 +61,10 @@ impl Server {
     }
 
     pub fn over(env: Env, options: Options, threads: bool) -> Server {
-        let engine = Engine::open(env, engine_options()).expect("an empty folder");
+        Server::around(Engine::open(env, engine_options()).expect("an empty folder"), options, threads)
+    }
+
+    fn around(engine: Engine, options: Options, threads: bool) -> Server {
         let (trigger, shutdown) = Trigger::new();
         let options = Options { advertised_port: 9092, ..options };
         let ctx = Arc::new(Context::new(engine.clone(), options).with_shutdown(shutdown.clone()));
@@ -73,6 +86,17 @@ impl Server {
 
     pub fn connect(&self) -> Client {
         self.connect_with(1 << 20).0
+    }
+
+    /// Waits until requests and answers take no memory.
+    pub async fn settle(&self) {
+        for _ in 0..1_000 {
+            if self.ctx.metrics().snapshot().request_memory == 0 {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("{} bytes of request memory stay in use", self.ctx.metrics().snapshot().request_memory);
     }
 
     pub fn advance(&self, phase: Phase) {
