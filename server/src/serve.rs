@@ -51,14 +51,17 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let descriptors_max = process::raise_open_files_limit();
     let ports = Ports::bind(&config).await?;
 
+    let (kafka_trigger, kafka_shutdown) = Trigger::new();
+    // The admin port ends last, so that a supervisor sees the drain.
     let (admin_trigger, admin_shutdown) = Trigger::new();
     let kafka_metrics = Arc::new(kafka::metrics());
     let admin_metrics = Arc::new(Metrics::new("admin", []));
     let sources = Sources { listeners: vec![kafka_metrics.clone(), admin_metrics.clone()], descriptors_max };
-    let admin = Admin::new(Hosts::new(&config.admin_hosts, &config.admin.host), sources, admin_shutdown.clone());
+    let admin = Admin::new(Hosts::new(&config.admin_hosts, &config.admin.host), sources, kafka_shutdown.clone());
     let admin_task = tokio::spawn(admin.clone().run(ports.admin, admin_shutdown, admin_metrics));
 
-    let options = engine_options::from(&config, descriptors_max)?;
+    let options = engine_options::within(config.engine.clone(), descriptors_max);
+    let connections_room = connections_room(descriptors_max, options.open_files_max);
     let opened = tokio::select! {
         opened = tokio::task::spawn_blocking(move || open(options)) => opened,
         // Recovery may be left at any point: the next start begins it anew.
@@ -70,8 +73,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let (engine, mut failed) = opened.map_err(|panic| Failure::new(NOT_STARTED, panic.to_string()))??;
     admin.opened(&engine);
 
-    let (kafka_trigger, kafka_shutdown) = Trigger::new();
-    let kafka_options = kafka_options(&config, ports.kafka_address.port());
+    let kafka_options = kafka_options(&config, ports.kafka_address.port(), connections_room);
     let kafka_serving = kafka::serve(ports.kafka, engine.clone(), kafka_options, kafka_metrics, kafka_shutdown);
     let kafka_task = tokio::spawn(kafka_serving);
     admin.serves();
@@ -140,18 +142,24 @@ fn engine_failure(why: &str) -> Failure {
     )
 }
 
-fn kafka_options(config: &Config, port: u16) -> kafka::Options {
+/// Descriptors that segments and the server itself leave for connections.
+fn connections_room(descriptors_max: u64, open_files_max: usize) -> usize {
+    const OWN: usize = 128;
+    usize::try_from(descriptors_max).unwrap_or(usize::MAX).saturating_sub(open_files_max + OWN).max(16)
+}
+
+fn kafka_options(config: &Config, port: u16, connections_room: usize) -> kafka::Options {
     let advertised = config.kafka_advertised.as_ref().unwrap_or(&config.kafka);
+    let connections_max = config.limits.connections_max.min(connections_room);
+    if connections_max < config.limits.connections_max {
+        tracing::warn!(connections_max, "the limit on open files leaves room for fewer connections");
+    }
     kafka::Options {
         advertised_host: advertised.host.clone(),
         advertised_port: if config.kafka_advertised.is_some() { advertised.port } else { port },
-        auto_create_topics: config.topic.auto_create,
-        default_partitions: config.topic.partitions,
-        limits: Limits {
-            connections_max: config.limits.connections_max,
-            request_bytes_max: config.limits.request_size_max,
-            ..Limits::default()
-        },
+        auto_create_topics: config.auto_create_topics,
+        default_partitions: config.default_partitions,
+        limits: Limits { connections_max, ..config.limits.clone() },
         ..kafka::Options::default()
     }
 }

@@ -92,13 +92,15 @@ impl Moment {
         let by_listener = |value: fn(&Snapshot) -> u64| {
             self.listeners.iter().map(move |listener| (vec![("protocol", listener.protocol)], value(listener)))
         };
+        // The admin port has no operations and counts no bytes: a 0 would not be true.
+        let counting = || self.listeners.iter().filter(|listener| !listener.operations.is_empty());
         let mut received = page.family("received_bytes", "Bytes read from clients", MetricType::Counter)?;
-        for (labels, count) in by_listener(|listener| listener.bytes_received) {
-            received.counter(&labels, count)?;
+        for listener in counting() {
+            received.counter(&[("protocol", listener.protocol)], listener.bytes_received)?;
         }
         let help = "Bytes sent to clients, by the way they took; sendfile bytes never were in user space";
         let mut sent = page.family("sent_bytes", help, MetricType::Counter)?;
-        for listener in &self.listeners {
+        for listener in counting() {
             let ways = [
                 ("memory", listener.bytes_sent_memory),
                 ("mapped", listener.bytes_sent_mapped),

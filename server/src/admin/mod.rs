@@ -40,14 +40,15 @@ pub struct Admin {
     engine: OnceLock<Engine>,
     /// Set once every listener serves.
     ready: OnceLock<()>,
-    shutdown: Shutdown,
+    /// The clients' shutdown; the admin port itself goes on while they are drained.
+    clients: Shutdown,
     sources: Sources,
 }
 
 impl Admin {
-    /// An admin port that answers requests for these hosts.
-    pub fn new(hosts: Hosts, sources: Sources, shutdown: Shutdown) -> Arc<Admin> {
-        Arc::new(Admin { hosts, engine: OnceLock::new(), ready: OnceLock::new(), shutdown, sources })
+    /// An admin port that answers requests for these hosts. `clients` tells whether clients are still served.
+    pub fn new(hosts: Hosts, sources: Sources, clients: Shutdown) -> Arc<Admin> {
+        Arc::new(Admin { hosts, engine: OnceLock::new(), ready: OnceLock::new(), clients, sources })
     }
 
     /// The data folder is open.
@@ -60,7 +61,7 @@ impl Admin {
         let _ = self.ready.set(());
     }
 
-    /// Serves until the shutdown, and a little longer, so that a supervisor sees it.
+    /// Serves until the shutdown.
     pub async fn run(self: Arc<Admin>, listener: TcpListener, shutdown: Shutdown, metrics: Arc<Metrics>) {
         let limits = Limits { connections_max: CONNECTIONS_MAX, drain_max: DRAIN_MAX, ..Limits::default() };
         let connection = |stream, shutdown| self.clone().connection(stream, shutdown);
@@ -123,7 +124,7 @@ impl Admin {
             None => Some("the data folder is being opened".to_owned()),
             Some(engine) => engine.failure().map(|why| format!("the engine stopped: {why}")),
         };
-        let why_not = why_not.or_else(|| match (self.shutdown.phase(), self.ready.get()) {
+        let why_not = why_not.or_else(|| match (self.clients.phase(), self.ready.get()) {
             (Phase::Running, Some(())) => None,
             (Phase::Running, None) => Some("starting".to_owned()),
             _ => Some("shutting down".to_owned()),

@@ -1,9 +1,6 @@
 //! Checks that look at more than one option.
 
-use super::topic_defaults::PREFIX;
 use super::{Address, Effective, Problem};
-use headwater_engine::Settings;
-use std::collections::BTreeMap;
 
 /// Everything that is wrong across options.
 pub fn across(effective: &Effective) -> Vec<Problem> {
@@ -47,12 +44,6 @@ pub fn across(effective: &Effective) -> Vec<Problem> {
             format!("`kafka_advertised = {address}` is not an address that a client can connect to"),
         ),
         _ => {}
-    }
-    for (name, value) in &config.topic.defaults {
-        let alone = BTreeMap::from([(name.clone(), value.clone())]);
-        if let Err(error) = Settings::parse(alone, &Settings::default()) {
-            report(&format!("{PREFIX}{name}"), format!("`{PREFIX}{name}`: {error}"));
-        }
     }
     problems
 }

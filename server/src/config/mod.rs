@@ -19,17 +19,18 @@ pub use args::ConfigArgs;
 pub use resolve::{Effective, Inputs, Value, resolve};
 pub use size::parse as parse_size;
 
-use headwater_engine::Durability;
-use headwater_engine::env::WalMethod;
-use std::collections::BTreeMap;
+use headwater_protocol::Limits;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use tracing_subscriber::filter::Targets;
 
 /// What the server runs with, typed and checked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Config {
-    pub data_dir: PathBuf,
+    /// The engine's own options; what no option of ours names stays at the engine's default.
+    pub engine: headwater_engine::Options,
+    /// The network's bounds, likewise.
+    pub limits: Limits,
     pub kafka: Address,
     /// What Metadata answers tell clients to connect to; the bound address when not set.
     pub kafka_advertised: Option<Address>,
@@ -38,14 +39,33 @@ pub struct Config {
     /// Host names, beside the loopback ones, under which the admin port may be asked.
     pub admin_hosts: Vec<String>,
     pub insecure_no_auth: bool,
-    pub durability: Durability,
-    pub wal_method: WalMethod,
-    pub wal_size_max: u64,
     /// Threads that serve connections; `None` is one per core.
     pub worker_threads: Option<usize>,
     pub log: Log,
-    pub limits: Limits,
-    pub topic: Topic,
+    /// Whether a client that names a missing topic makes it.
+    pub auto_create_topics: bool,
+    /// Partitions of a topic that is made without a number.
+    pub default_partitions: u32,
+}
+
+impl Default for Config {
+    /// Before any option is read: every row of the table sets its own part.
+    fn default() -> Config {
+        Config {
+            engine: headwater_engine::Options::new(PathBuf::new()),
+            limits: Limits::default(),
+            kafka: Address::default(),
+            kafka_advertised: None,
+            aws: Address::default(),
+            admin: Address::default(),
+            admin_hosts: Vec::new(),
+            insecure_no_auth: false,
+            worker_threads: None,
+            log: Log::default(),
+            auto_create_topics: false,
+            default_partitions: 0,
+        }
+    }
 }
 
 /// How the server logs.
@@ -61,22 +81,6 @@ pub enum LogFormat {
     #[default]
     Text,
     Json,
-}
-
-/// Bounds that an operator may want to move.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Limits {
-    pub connections_max: usize,
-    pub request_size_max: usize,
-}
-
-/// What topics get when nobody says otherwise.
-#[derive(Debug, Default)]
-pub struct Topic {
-    pub auto_create: bool,
-    pub partitions: u32,
-    /// Kafka topic settings, by their Kafka names.
-    pub defaults: BTreeMap<String, String>,
 }
 
 /// Everything that is wrong with a configuration, so that it can be put right in one go.

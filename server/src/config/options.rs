@@ -5,6 +5,7 @@ use super::size::{parse_between, parse_number, parse_switch};
 use super::{Config, LogFormat};
 use headwater_engine::env::WalMethod;
 use std::path::PathBuf;
+use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
@@ -60,7 +61,7 @@ pub const OPTIONS: &[OptionRow] = &[
             if text.is_empty() {
                 return Err("is empty".into());
             }
-            config.data_dir = PathBuf::from(text);
+            config.engine.data_dir = PathBuf::from(text);
             Ok(())
         },
     },
@@ -120,7 +121,7 @@ pub const OPTIONS: &[OptionRow] = &[
         default: "fsync",
         help: "What an acknowledgement means: fsync = safe from a power cut, os = safe from a crash of the process",
         set: |config, text| {
-            config.durability = text.parse()?;
+            config.engine.durability = text.parse()?;
             Ok(())
         },
     },
@@ -164,7 +165,7 @@ pub const OPTIONS: &[OptionRow] = &[
         default: "true",
         help: "Whether a topic is made when a client that asks for it first writes to it or looks for it",
         set: |config, text| {
-            config.topic.auto_create = parse_switch(text)?;
+            config.auto_create_topics = parse_switch(text)?;
             Ok(())
         },
     },
@@ -174,7 +175,17 @@ pub const OPTIONS: &[OptionRow] = &[
         default: "1",
         help: "Partitions of a topic that is made without saying how many",
         set: |config, text| {
-            config.topic.partitions = u32::try_from(parse_number(text, 1, 100_000)?).unwrap_or(u32::MAX);
+            config.default_partitions = u32::try_from(parse_number(text, 1, 100_000)?).unwrap_or(u32::MAX);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "topic.retention_check_seconds",
+        value_name: "SECONDS",
+        default: "60",
+        help: "How often old segments are looked for that may be deleted",
+        set: |config, text| {
+            config.engine.retention_interval = Duration::from_secs(parse_number(text, 1, 86_400)?);
             Ok(())
         },
     },
@@ -194,7 +205,57 @@ pub const OPTIONS: &[OptionRow] = &[
         default: "100MiB",
         help: "The largest request; a connection that announces a larger one is closed",
         set: |config, text| {
-            config.limits.request_size_max = to_usize(parse_between(text, 64 * KIB, GIB)?);
+            config.limits.request_bytes_max = to_usize(parse_between(text, 64 * KIB, GIB)?);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "limits.request_memory_max",
+        value_name: "SIZE",
+        default: "512MiB",
+        help: "Memory for requests of all connections together; further ones wait",
+        set: |config, text| {
+            config.limits.request_memory_max = parse_between(text, MIB, 1024 * GIB)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "limits.fetch_size_max",
+        value_name: "SIZE",
+        default: "55MiB",
+        help: "Records in one answer to a fetch, whatever the client asks for",
+        set: |config, text| {
+            config.limits.fetch_bytes_max = to_usize(parse_between(text, 64 * KIB, GIB)?);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "limits.idle_seconds_max",
+        value_name: "SECONDS",
+        default: "600",
+        help: "A connection that sends no request for so long is closed",
+        set: |config, text| {
+            config.limits.idle_max = Duration::from_secs(parse_number(text, 1, 7 * 86_400)?);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "limits.partitions_max",
+        value_name: "COUNT",
+        default: "200000",
+        help: "Partitions of all topics together",
+        set: |config, text| {
+            config.engine.partitions_max = to_usize(parse_number(text, 1, 10_000_000)?);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "limits.open_files_max",
+        value_name: "COUNT",
+        default: "4096",
+        help: "Segment files kept open; at most half of what the system lets the process open",
+        set: |config, text| {
+            config.engine.open_files_max = to_usize(parse_number(text, 16, 10_000_000)?);
             Ok(())
         },
     },
@@ -204,7 +265,7 @@ pub const OPTIONS: &[OptionRow] = &[
         default: "auto",
         help: "How the write-ahead log is written: auto, io_uring or portable",
         set: |config, text| {
-            config.wal_method = match text {
+            config.engine.wal_method = match text {
                 "auto" => WalMethod::Auto,
                 "io_uring" => WalMethod::IoUring,
                 "portable" => WalMethod::Portable,
@@ -214,12 +275,52 @@ pub const OPTIONS: &[OptionRow] = &[
         },
     },
     OptionRow {
+        key: "wal.size_initial",
+        value_name: "SIZE",
+        default: "8MiB",
+        help: "How large the write-ahead log is made at the first start; it grows from there",
+        set: |config, text| {
+            config.engine.wal_size_initial = parse_between(text, 256 * KIB, 64 * GIB)?;
+            Ok(())
+        },
+    },
+    OptionRow {
         key: "wal.size_max",
         value_name: "SIZE",
         default: "1GiB",
         help: "How far the write-ahead log may grow; a larger one takes bursts better and recovers more slowly",
         set: |config, text| {
-            config.wal_size_max = parse_between(text, 32 * MIB, 1024 * GIB)?;
+            config.engine.wal_size_max = parse_between(text, MIB, 1024 * GIB)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "disk.reserve",
+        value_name: "SIZE",
+        default: "256MiB",
+        help: "Free space below which producers are refused, so that a full disk can still be drained",
+        set: |config, text| {
+            config.engine.disk_reserve_bytes = parse_between(text, 0, 1024 * GIB)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "disk.scrub_rate",
+        value_name: "SIZE",
+        default: "8MiB",
+        help: "How much of the old segments is compared with its CRCs in a second; 0 turns that off",
+        set: |config, text| {
+            config.engine.scrub_bytes_per_second = parse_between(text, 0, 64 * GIB)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "disk.replay_threads",
+        value_name: "COUNT",
+        default: "4",
+        help: "Threads that read from the medium what is not in memory",
+        set: |config, text| {
+            config.engine.replay_threads = to_usize(parse_number(text, 1, 256)?);
             Ok(())
         },
     },

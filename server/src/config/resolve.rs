@@ -2,6 +2,7 @@
 
 use super::options::{ENV_PREFIX, OPTIONS, OTHER_ENV, OptionRow, find};
 use super::{Config, ConfigError, Problem, checks, file, topic_defaults};
+use headwater_engine::Settings;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -85,10 +86,20 @@ pub fn resolve(inputs: &Inputs) -> Result<Effective, ConfigError> {
         values.push(Value { key: row.key.to_owned(), text, source });
     }
     // What is left are topic defaults: everything else was refused where it was read.
+    let mut overrides = BTreeMap::new();
     for (key, (text, source)) in found {
         let name = key.strip_prefix(topic_defaults::PREFIX).unwrap_or(&key).to_owned();
-        config.topic.defaults.insert(name, text.clone());
+        if let Err(error) = topic_defaults::check(&name, &text) {
+            problems.push(Problem { at: source.to_string(), message: format!("`{key} = {text}` {error}") });
+        }
+        overrides.insert(name, text.clone());
         values.push(Value { key, text, source });
+    }
+    if problems.is_empty() {
+        match Settings::parse(overrides, &Settings::default()) {
+            Ok(settings) => config.engine.topic_defaults = settings,
+            Err(error) => problems.push(Problem { at: "topic.defaults".to_owned(), message: error.to_string() }),
+        }
     }
     let effective = Effective { config, values, warnings };
     if problems.is_empty() {

@@ -1,6 +1,9 @@
 //! `[topic.defaults]`: Kafka topic settings that hold where a topic does not say otherwise. The names are Kafka's, so
 //! they are not rows of the options table.
 
+use headwater_engine::Settings;
+use std::collections::BTreeMap;
+
 /// The table's name in the file, and the prefix of its keys everywhere.
 pub const PREFIX: &str = "topic.defaults.";
 /// The environment variable: `retention.ms=86400000;compression.type=zstd`.
@@ -19,4 +22,10 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
 /// Reads the environment's form: pairs with semicolons between them.
 pub fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     text.split(';').map(str::trim).filter(|pair| !pair.is_empty()).map(parse_pair).collect()
+}
+
+/// Checks one setting alone.
+pub fn check(name: &str, value: &str) -> Result<(), String> {
+    let alone = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    Settings::parse(alone, &Settings::default()).map(|_| ()).map_err(|error| error.why)
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 /// Says that the server serves, and where.
 pub fn ready(config: &Config, kafka: SocketAddr, admin: SocketAddr) {
-    let durability = match config.durability {
+    let durability = match config.engine.durability {
         Durability::Fsync => "fsync: what is acknowledged survives a power cut",
         Durability::Os => "os: what is acknowledged survives a crash of the process, not a power cut",
     };
@@ -16,7 +16,7 @@ pub fn ready(config: &Config, kafka: SocketAddr, admin: SocketAddr) {
         "headwater {}\n  data   {} (durability {durability})\n  kafka  {kafka}{advertised}\n  aws    none: no AWS API is \
          served yet, nothing listens on {}\n  admin  http://{admin} (/health/ready, /metrics)\nready\n",
         env!("CARGO_PKG_VERSION"),
-        config.data_dir.display(),
+        config.engine.data_dir.display(),
         config.aws,
     );
     // A closed standard output is no reason not to serve.

@@ -1,20 +1,13 @@
-//! The engine's options out of the configuration, and its refusals in words for whoever started it.
+//! The engine's options within the machine's limits, and its refusals in words for whoever started it.
 
-use crate::config::Config;
-use crate::exit::{Failure, NOT_STARTED, USAGE};
+use crate::exit::{Failure, NOT_STARTED};
 use crate::process;
-use headwater_engine::{OpenError, Options, Settings};
+use headwater_engine::{OpenError, Options};
 
 /// What the configuration says, within what the machine allows.
-pub fn from(config: &Config, descriptors_max: u64) -> Result<Options, Failure> {
-    let mut options = Options::new(config.data_dir.clone());
-    options.durability = config.durability;
-    options.wal_method = config.wal_method;
-    options.wal_size_max = config.wal_size_max;
-    options.open_files_max = open_files_max(descriptors_max, process::maps_max()).min(options.open_files_max);
-    options.topic_defaults = Settings::parse(config.topic.defaults.clone(), &Settings::default())
-        .map_err(|error| Failure::new(USAGE, format!("topic.defaults: {error}")))?;
-    Ok(options)
+pub fn within(mut options: Options, descriptors_max: u64) -> Options {
+    options.open_files_max = options.open_files_max.min(open_files_max(descriptors_max, process::maps_max()));
+    options
 }
 
 /// At most half of the descriptors and of the maps, the rest belongs to connections and to the allocator. A segment takes
@@ -44,15 +37,5 @@ mod tests {
         assert_eq!(open_files_max(1 << 20, 65_530), 32_765);
         assert_eq!(open_files_max(u64::MAX, u64::MAX), usize::try_from(u64::MAX / 2).unwrap());
         assert_eq!(open_files_max(4, 4), 16);
-    }
-
-    #[test]
-    fn a_bad_topic_default_is_refused_by_name() {
-        let mut config = Config::default();
-        config.topic.defaults.insert("retention.ms".into(), "soon".into());
-        let failure = from(&config, 1024).unwrap_err();
-        assert!(failure.message.contains("retention.ms") && failure.code == USAGE, "{}", failure.message);
-        config.topic.defaults.insert("retention.ms".into(), "5000".into());
-        assert_eq!(from(&config, 1024).unwrap().topic_defaults.retention_ms, 5000);
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::common::{Server, command, http, now, run, run_ok, text};
 use rustix::process::Signal;
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -118,6 +119,23 @@ fn a_drain_lets_a_long_poll_go_and_ends_with_0() {
     assert_eq!(server.stop(), Some(0));
     assert!(asked.elapsed() < Duration::from_secs(5), "the drain waited for the fetch");
     assert_eq!(consumer.wait().unwrap().code(), Some(1), "the consumer gives up after its time");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path(), &[]);
+    // A client that asks and asks and reads nothing: its answers keep the drain busy.
+    let mut greedy = TcpStream::connect(&server.kafka).unwrap();
+    greedy.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let api_versions = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+    while greedy.write_all(&api_versions.repeat(1000)).is_ok() {}
+    server.signal(Signal::TERM);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(server.get("/health/live", "").0, 200, "it drains");
+    assert!(server.get("/health/ready", "").1.contains("shutting down"), "and says so");
+    server.signal(Signal::INT);
+    assert_eq!(server.wait(), Some(130));
 }
 
 #[test]

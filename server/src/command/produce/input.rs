@@ -2,7 +2,7 @@
 
 use crate::exit::{FAILED, Failure};
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::Path;
 use tokio::sync::mpsc;
 
@@ -17,7 +17,12 @@ const CHUNKS_AHEAD: usize = 8;
 pub fn read(file: Option<&Path>) -> Result<mpsc::Receiver<Chunk>, Failure> {
     let source: Box<dyn Read + Send> = match file {
         Some(path) => Box::new(open(path)?),
-        None => Box::new(std::io::stdin()),
+        None => {
+            if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+                eprintln!("each line becomes a record; Ctrl-D ends");
+            }
+            Box::new(std::io::stdin())
+        }
     };
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
     std::thread::Builder::new().name("input".to_owned()).spawn(move || pump(source, &sender))?;
