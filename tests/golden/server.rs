@@ -11,12 +11,22 @@ pub struct Server {
     trigger: Trigger,
     serving: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
     runtime: tokio::runtime::Runtime,
-    _folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
 }
 
 impl Server {
     pub fn start() -> Server {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Server::over(Arc::new(tempfile::tempdir().expect("a temporary folder")))
+    }
+
+    /// The same data, served again.
+    pub fn restart(self) -> Server {
+        let folder = self.folder.clone();
+        drop(self);
+        Server::over(folder)
+    }
+
+    fn over(folder: Arc<tempfile::TempDir>) -> Server {
         let env = Env::real(folder.path()).expect("the machine");
         let mut options = Options::new(folder.path().to_owned());
         options.wal_size_initial = 4 << 20;
@@ -32,7 +42,7 @@ impl Server {
         let kafka = headwater_protocol_kafka::Options::default();
         let serving =
             runtime.spawn(headwater_protocol_kafka::serve(listener, engine.clone(), kafka, metrics, shutdown));
-        Server { address, engine, trigger, serving: Some(serving), runtime, _folder: folder }
+        Server { address, engine, trigger, serving: Some(serving), runtime, folder }
     }
 }
 
