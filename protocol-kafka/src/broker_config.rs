@@ -4,6 +4,7 @@
 //! They are read-only: the server's own configuration sets them.
 
 use crate::context::Context;
+use crate::limits::PARTITIONS_DESCRIBED_MAX;
 use crate::topic_config::{self, Kind, SETTINGS, Setting, Source};
 use std::fmt::Write;
 
@@ -49,7 +50,7 @@ const ROWS: &[Row] = &[
         value: |ctx| Some(ctx.options.limits.fetch_sessions_max.to_string()),
         documentation: "Incremental fetch sessions." },
     Row { name: "max.request.partition.size.limit", kind: ANY, default: Some("2000"),
-        value: |_| Some(crate::op::describe_topic_partitions::PARTITIONS_MAX.to_string()),
+        value: |_| Some(PARTITIONS_DESCRIBED_MAX.to_string()),
         documentation: "Partitions in one answer of DescribeTopicPartitions." },
     Row { name: "node.id", kind: ANY, default: None, value: |ctx| Some(ctx.options.node_id.to_string()),
         documentation: "The id of this node." },
@@ -80,7 +81,7 @@ pub struct BrokerSetting {
     /// What it is; none when it is unset.
     pub value: Option<String>,
     /// What it is when nobody sets it.
-    pub default: Option<&'static str>,
+    pub default: Option<String>,
     /// What it is for.
     pub documentation: &'static str,
 }
@@ -88,7 +89,7 @@ pub struct BrokerSetting {
 impl BrokerSetting {
     /// Who set it.
     pub fn source(&self) -> Source {
-        if self.value.as_deref() == self.default { Source::Default } else { Source::Server }
+        if self.value == self.default { Source::Default } else { Source::Server }
     }
 }
 
@@ -98,7 +99,7 @@ pub fn all(ctx: &Context) -> Vec<BrokerSetting> {
         name: row.name,
         kind: row.kind,
         value: (row.value)(ctx),
-        default: row.default,
+        default: row.default.map(str::to_owned),
         documentation: row.documentation,
     });
     let defaults = ctx.engine.topic_defaults();
@@ -115,12 +116,12 @@ pub fn all(ctx: &Context) -> Vec<BrokerSetting> {
 }
 
 /// The broker's name for a topic setting, with its own default.
-fn broker_name(setting: &Setting) -> Option<(&'static str, Option<&'static str>)> {
+fn broker_name(setting: &Setting) -> Option<(&'static str, Option<String>)> {
     match setting.synonym {
-        Some(synonym) => Some((synonym.name, synonym.has_default.then_some(setting.default))),
+        Some(synonym) => Some((synonym.name, synonym.has_default.then(|| topic_config::default_of(setting)))),
         // Headwater's own settings have one name for both.
         None if setting.name == "batch.validation" || setting.name.starts_with("headwater.") => {
-            Some((setting.name, Some(setting.default)))
+            Some((setting.name, Some(topic_config::default_of(setting))))
         }
         None => None,
     }

@@ -9,6 +9,7 @@ mod call;
 mod codec;
 mod connection;
 mod context;
+mod limits;
 mod map;
 mod op;
 mod options;

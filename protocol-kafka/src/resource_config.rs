@@ -27,6 +27,7 @@ const ROW: ResourceSetting = ResourceSetting {
 
 /// What a group may set.
 #[rustfmt::skip]
+#[allow(clippy::needless_update, reason = "the rows look alike")]
 pub const GROUP: &[ResourceSetting] = &[
     ResourceSetting { name: "consumer.session.timeout.ms", default: "45000", synonym: Some("group.consumer.session.timeout.ms"),
         documentation: "A member of a consumer group that is not heard of for so long is taken for dead.", ..ROW },
@@ -89,6 +90,7 @@ pub const GROUP: &[ResourceSetting] = &[
 
 /// What a client metrics subscription may set.
 #[rustfmt::skip]
+#[allow(clippy::needless_update, reason = "the rows look alike")]
 pub const CLIENT_METRICS: &[ResourceSetting] = &[
     ResourceSetting { name: "interval.ms", default: "300000", documentation: "How often clients send their metrics.", ..ROW },
     ResourceSetting { name: "match", kind: Kind::List, default: "", documentation: "Which clients are meant.", ..ROW },

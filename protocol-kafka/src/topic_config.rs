@@ -22,7 +22,7 @@ pub struct Setting {
     pub name: &'static str,
     /// What values it takes.
     pub kind: Kind,
-    /// The value when neither the topic nor the server sets one.
+    /// The reference's value when neither the topic nor the server sets one. See [`default_of`].
     pub default: &'static str,
     /// The broker's setting that gives topics their default.
     pub synonym: Option<Synonym>,
@@ -154,9 +154,15 @@ pub fn value(setting: &Setting, settings: &Settings) -> Value {
 
 /// What `setting` is for a topic that does not set it. `settings` are the server's defaults, or those of such a topic.
 pub fn server_value(setting: &Setting, settings: &Settings) -> Value {
-    let text = map::setting(setting.name, settings).unwrap_or_else(|| setting.default.to_owned());
-    let source = if text == setting.default { Source::Default } else { Source::Server };
+    let default = default_of(setting);
+    let text = map::setting(setting.name, settings).unwrap_or_else(|| default.clone());
+    let source = if text == default { Source::Default } else { Source::Server };
     Value { text, source }
+}
+
+/// What `setting` is when nobody sets it: the reference's default, unless the engine has another.
+pub fn default_of(setting: &Setting) -> String {
+    map::setting(setting.name, &Settings::default()).unwrap_or_else(|| setting.default.to_owned())
 }
 
 /// Whether records may be deleted on request: the cleanup policy names `delete`, or nothing.
@@ -176,7 +182,8 @@ pub fn topic_settings_page() -> String {
             Effect::Kept => "kept and shown",
             Effect::Later => "kept and shown; acts once there is compaction",
         };
-        let default = if setting.default.is_empty() { "empty".to_owned() } else { format!("`{}`", setting.default) };
+        let default = Some(default_of(setting)).filter(|text| !text.is_empty());
+        let default = default.map_or("empty".to_owned(), |text| format!("`{text}`"));
         let synonym = setting.synonym.map_or(String::new(), |s| format!("`{}`", s.name));
         // Writing to a string cannot fail.
         let _ = writeln!(
@@ -189,4 +196,46 @@ pub fn topic_settings_page() -> String {
         );
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_that_its_setting_takes() {
+        for setting in SETTINGS {
+            let text = default_of(setting);
+            assert_eq!(setting.kind.canonical(setting.name, &text), Ok(text), "{}", setting.name);
+            assert_eq!(setting.kind.canonical(setting.name, setting.default).as_deref(), Ok(setting.default));
+        }
+    }
+
+    #[test]
+    fn the_engine_and_the_reference_agree_on_defaults() {
+        // The one bound that the engine sets lower, against batches that unfold without end.
+        let differs = |setting: &&Setting| default_of(setting) != setting.default;
+        let names: Vec<&str> = SETTINGS.iter().filter(differs).map(|setting| setting.name).collect();
+        assert_eq!(names, ["max.decompressed.message.bytes"]);
+    }
+
+    #[test]
+    fn what_is_checked_is_what_the_engine_takes() {
+        for setting in SETTINGS.iter().filter(|setting| setting.effect == Effect::Acts) {
+            let kept = check([(setting.name, Some(setting.default))].into_iter()).expect("a default");
+            Settings::parse(kept, &Settings::default()).expect(setting.name);
+        }
+        let kept = check([("retention.bytes", Some(" -3"))].into_iter()).expect("any negative number");
+        let settings = Settings::parse(kept, &Settings::default()).expect("what was kept");
+        assert_eq!(settings.retention_bytes, -1);
+    }
+
+    #[test]
+    fn names_are_there_once_and_the_page_has_a_line_for_each() {
+        let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+        assert_eq!(topic_settings_page().lines().count(), names.len() + 2);
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 37 + 2);
+    }
 }

@@ -6,7 +6,7 @@ use crate::topic_name;
 use headwater_engine::{Epoch, Offset, Partition, Topic};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::BrokerId;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -37,16 +37,25 @@ pub(crate) fn partition(topic: &Topic, index: i32) -> Option<Arc<Partition>> {
     topic.partition(u32::try_from(index).ok()?)
 }
 
-/// The topic that a new one called `name` would collide with: metric names cannot tell dots from underscores.
-pub(crate) fn collision<'a>(existing: &'a [Arc<Topic>], name: &str) -> Option<&'a Topic> {
-    if !topic_name::can_collide(name) {
-        return None;
+/// Existing topics by what new names could collide with: metric names cannot tell dots from underscores. Made when the first
+/// name needs it, once per request.
+#[derive(Default)]
+pub(crate) struct Collisions {
+    forms: Option<HashMap<String, Arc<Topic>>>,
+}
+
+impl Collisions {
+    /// The topic that a new one called `name` would collide with.
+    pub(crate) fn find(&mut self, ctx: &Context, name: &str) -> Option<&Topic> {
+        if !topic_name::can_collide(name) {
+            return None;
+        }
+        let forms = self.forms.get_or_insert_with(|| {
+            let topics = ctx.engine.topics().into_iter().filter(|topic| topic_name::can_collide(topic.name()));
+            topics.map(|topic| (topic_name::collision_form(topic.name()), topic)).collect()
+        });
+        forms.get(&topic_name::collision_form(name)).map(|topic| &**topic).filter(|topic| topic.name() != name)
     }
-    let form = topic_name::collision_form(name);
-    let collides = |topic: &&Arc<Topic>| {
-        topic.name() != name && topic.name().len() == name.len() && topic_name::collision_form(topic.name()) == form
-    };
-    existing.iter().find(collides).map(|topic| &**topic)
 }
 
 /// Checks the leader epoch that a client believes in; -1 says that it believes nothing.

@@ -2,7 +2,9 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::limits::{self, TOPICS_CREATED_MAX};
 use crate::map::{self, Failure};
+use crate::topics::Collisions;
 use crate::{topic_config, topic_name, topics};
 use headwater_engine::{NewTopic, Topic};
 use kafka_protocol::error::ResponseError;
@@ -11,10 +13,12 @@ use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, Cr
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
 
 /// The reference's metadata log, which looks like a topic to it.
 const METADATA_LOG: &str = "__cluster_metadata";
+
+/// About the memory that the settings of one new topic take in the answer.
+const ECHO_BYTES: usize = 8 << 10;
 
 pub(crate) async fn handle(
     ctx: &Context,
@@ -25,7 +29,8 @@ pub(crate) async fn handle(
     for topic in &request.topics {
         *count.entry(&topic.name).or_default() += 1;
     }
-    let existing = ctx.engine.topics();
+    let mut collisions = Collisions::default();
+    let mut room = TOPICS_CREATED_MAX;
     let mut results = Vec::new();
     let mut pending = Vec::new();
     let mut refused = HashSet::new();
@@ -37,7 +42,14 @@ pub(crate) async fn handle(
             }
             continue;
         }
-        match check(ctx, &existing, topic) {
+        if room == 0 {
+            let message = format!("One request may make {TOPICS_CREATED_MAX} topics.");
+            let failure = Failure::because(ResponseError::ThrottlingQuotaExceeded, message);
+            results.push(refusal(&topic.name, &failure));
+            continue;
+        }
+        room -= 1;
+        match check(ctx, &mut collisions, topic) {
             Err(failure) => results.push(refusal(&topic.name, &failure)),
             Ok(new) => {
                 let partitions = new.partitions;
@@ -51,6 +63,7 @@ pub(crate) async fn handle(
             }
         }
     }
+    let _charge = limits::account(ctx, pending.len() * if call.version >= 5 { ECHO_BYTES } else { 0 });
     for (topic, partitions, settings, made) in pending {
         let outcome = match made {
             Made::Checked(checked) => checked.await.map(|()| None),
@@ -138,7 +151,7 @@ fn echo(ctx: &Context, asked: &CreatableTopic, settings: &BTreeMap<String, Strin
 }
 
 /// What the engine is to make, or the first thing that is wrong.
-fn check(ctx: &Context, existing: &[Arc<Topic>], topic: &CreatableTopic) -> Result<NewTopic, Failure> {
+fn check(ctx: &Context, collisions: &mut Collisions, topic: &CreatableTopic) -> Result<NewTopic, Failure> {
     let name: &str = &topic.name;
     if name == METADATA_LOG {
         let message = format!("Creation of internal topic {METADATA_LOG} is prohibited.");
@@ -150,7 +163,7 @@ fn check(ctx: &Context, existing: &[Arc<Topic>], topic: &CreatableTopic) -> Resu
     if ctx.engine.topic(name).is_some() {
         return Err(exists(name));
     }
-    if let Some(other) = topics::collision(existing, name) {
+    if let Some(other) = collisions.find(ctx, name) {
         let message = format!("Topic '{name}' collides with existing topic: {}", other.name());
         return Err(Failure::because(ResponseError::InvalidTopicException, message));
     }

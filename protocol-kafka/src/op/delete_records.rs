@@ -8,7 +8,7 @@ use headwater_engine::{Ack, Offset, Topic};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse, TopicName};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Stands for the high watermark.
 const ALL: i64 = -1;
@@ -18,28 +18,29 @@ pub(crate) async fn handle(
     call: &Call,
     request: DeleteRecordsRequest,
 ) -> Result<DeleteRecordsResponse, Close> {
-    let ack = ctx.engine.ack();
-    let mut topics: Vec<DeleteRecordsTopicResult> = Vec::new();
-    let mut places: HashMap<TopicName, usize> = HashMap::new();
+    // Topics in the order of the request. Of a partition that is named twice the last one counts, as in the reference.
+    let mut order = Vec::new();
+    let mut wanted: HashMap<TopicName, BTreeMap<i32, i64>> = HashMap::new();
     for topic in request.topics {
-        let place = *places.entry(topic.name.clone()).or_insert_with(|| {
-            topics.push(DeleteRecordsTopicResult::default().with_name(topic.name.clone()));
-            topics.len() - 1
+        let partitions = wanted.entry(topic.name.clone()).or_insert_with(|| {
+            order.push(topic.name.clone());
+            BTreeMap::new()
         });
-        let Some(results) = topics.get_mut(place).map(|topic| &mut topic.partitions) else { continue };
-        let known = topics::by_name(ctx, &topic.name);
-        // Of a partition that is named twice the last one counts, as in the reference.
-        let wanted: HashMap<i32, i64> = topic.partitions.iter().map(|p| (p.partition_index, p.offset)).collect();
-        let mut wanted: Vec<(i32, i64)> = wanted.into_iter().collect();
-        wanted.sort_unstable();
-        for (index, offset) in wanted {
+        partitions.extend(topic.partitions.iter().map(|p| (p.partition_index, p.offset)));
+    }
+    let ack = ctx.engine.ack();
+    let mut topics = Vec::new();
+    for name in order {
+        let known = topics::by_name(ctx, &name);
+        let partitions = wanted.remove(&name).unwrap_or_default().into_iter().map(|(index, offset)| {
             let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
-            results.retain(|earlier| earlier.partition_index != index);
-            results.push(match delete(known.as_deref(), index, offset, &ack) {
+            match delete(known.as_deref(), index, offset, &ack) {
                 Ok(start) => result.with_low_watermark(start.0),
                 Err(failure) => result.with_low_watermark(-1).with_error_code(failure.code()),
-            });
-        }
+            }
+        });
+        let partitions = partitions.collect();
+        topics.push(DeleteRecordsTopicResult::default().with_name(name).with_partitions(partitions));
     }
     ack.wait().await.map_err(|_| Close::Stopped)?;
     topics.iter().flat_map(|topic| &topic.partitions).for_each(|result| ctx.count_error(call, result.error_code));

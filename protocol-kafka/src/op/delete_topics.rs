@@ -7,7 +7,7 @@ use crate::topics;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use uuid::Uuid;
 
@@ -41,9 +41,11 @@ pub(crate) async fn handle(
     }
     let (names, repeated) = once(names);
     answers.extend(repeated.into_iter().map(|name| refusal(Some(name), none, invalid("Duplicate topic name."))));
-    let (mut ids, repeated) = once(ids);
+    let (ids, repeated) = once(ids);
     answers.extend(repeated.iter().map(|id| refusal(None, *id, invalid("Duplicate topic id."))));
 
+    let given: HashSet<Uuid> = ids.iter().chain(&repeated).copied().collect();
+    let mut taken_back = HashSet::new();
     let mut found = Vec::new();
     for name in names {
         let Some(topic) = topics::by_name(ctx, &name) else {
@@ -52,15 +54,15 @@ pub(crate) async fn handle(
             continue;
         };
         let id = map::topic_id(topic.id());
-        if ids.contains(&id) || repeated.contains(&id) {
-            ids.retain(|other| *other != id);
+        if given.contains(&id) {
+            taken_back.insert(id);
             let why = "The provided topic name maps to an ID that was already supplied.";
             answers.push(refusal(Some(name), id, invalid(why)));
             continue;
         }
         found.push(topic);
     }
-    for id in ids {
+    for id in ids.into_iter().filter(|id| !taken_back.contains(id)) {
         match topics::by_id(ctx, id) {
             Some(topic) => found.push(topic),
             None => {

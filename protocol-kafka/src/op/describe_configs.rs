@@ -3,6 +3,7 @@
 use crate::broker_config;
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::limits::{self, RESOURCES_DESCRIBED_MAX};
 use crate::map::Failure;
 use crate::resource_config::{self, ResourceSetting};
 use crate::topic_config::{self, Source};
@@ -22,6 +23,9 @@ const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
 
+/// About the memory that one resource takes in the answer.
+const RESOURCE_BYTES: usize = 16 << 10;
+
 pub(crate) async fn handle(
     ctx: &Context,
     call: &Call,
@@ -32,8 +36,11 @@ pub(crate) async fn handle(
         documentation: request.include_documentation && call.version >= 3,
         types: call.version >= 3,
     };
-    let results = request.resources.into_iter().map(|resource| {
-        let (code, message, mut configs) = match entries(ctx, &wants, &resource) {
+    let _charge = limits::account(ctx, request.resources.len().min(RESOURCES_DESCRIBED_MAX) * RESOURCE_BYTES);
+    let results = request.resources.into_iter().enumerate().map(|(number, resource)| {
+        let described =
+            if number < RESOURCES_DESCRIBED_MAX { entries(ctx, &wants, &resource) } else { Err(too_many()) };
+        let (code, message, mut configs) = match described {
             // The reference answers with an empty message where there is none.
             Ok(configs) => (0, None, configs),
             Err(failure) => (failure.code(), failure.message(), Vec::new()),
@@ -51,6 +58,11 @@ pub(crate) async fn handle(
             .with_configs(configs)
     });
     Ok(DescribeConfigsResponse::default().with_results(results.collect()))
+}
+
+fn too_many() -> Failure {
+    let message = format!("One request may describe {RESOURCES_DESCRIBED_MAX} resources.");
+    Failure::because(ResponseError::ThrottlingQuotaExceeded, message)
 }
 
 struct Wants {
@@ -142,7 +154,7 @@ fn topic(ctx: &Context, wants: &Wants, name: &str) -> Result<Vec<Entry>, Failure
                     entry.synonyms.push(synonym(behind.name, &server.text, Source::Server));
                 }
                 if behind.has_default {
-                    entry.synonyms.push(synonym(behind.name, setting.default, Source::Default));
+                    entry.synonyms.push(synonym(behind.name, &topic_config::default_of(setting), Source::Default));
                 }
             }
         }
@@ -160,7 +172,7 @@ fn broker(ctx: &Context, wants: &Wants) -> Vec<Entry> {
             if let Some(value) = setting.value.as_deref().filter(|_| source == Source::Server) {
                 entry.synonyms.push(synonym(setting.name, value, Source::Server));
             }
-            if let Some(default) = setting.default {
+            if let Some(default) = &setting.default {
                 entry.synonyms.push(synonym(setting.name, default, Source::Default));
             }
         }

@@ -2,18 +2,17 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::limits::PARTITIONS_DESCRIBED_MAX;
 use crate::{map, topic_name, topics};
 use headwater_engine::Topic;
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_topic_partitions_request::Cursor as RequestCursor;
 use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition as Partition, DescribeTopicPartitionsResponseTopic as Answer,
 };
 use kafka_protocol::messages::{BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Partitions in one answer, whatever the client asks for (`max.request.partition.size.limit`).
-pub(crate) const PARTITIONS_MAX: usize = 2_000;
 
 pub(crate) async fn handle(
     ctx: &Context,
@@ -40,7 +39,7 @@ pub(crate) async fn handle(
             (topic.name, known)
         }));
     }
-    let mut room = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, PARTITIONS_MAX);
+    let mut room = usize::try_from(request.response_partition_limit).unwrap_or(0).clamp(1, PARTITIONS_DESCRIBED_MAX);
     let mut response = DescribeTopicPartitionsResponse::default();
     for (name, topic) in topics.range(begins_at..) {
         if room == 0 {
@@ -93,10 +92,11 @@ pub(crate) async fn handle(
 /// What makes the reference refuse the whole request. An empty name throws in it where other bad names do not.
 fn fault(request: &DescribeTopicPartitionsRequest) -> Option<ResponseError> {
     let has_name = |name: &TopicName| request.topics.iter().any(|topic| topic.name == *name);
-    if let Some(cursor) = &request.cursor {
-        if cursor.partition_index < 0 || !(request.topics.is_empty() || has_name(&cursor.topic_name)) {
-            return Some(ResponseError::InvalidRequest);
-        }
+    let is_bad = |cursor: &&RequestCursor| {
+        cursor.partition_index < 0 || !(request.topics.is_empty() || has_name(&cursor.topic_name))
+    };
+    if request.cursor.as_ref().filter(is_bad).is_some() {
+        return Some(ResponseError::InvalidRequest);
     }
     request.topics.iter().any(|topic| topic.name.is_empty()).then_some(ResponseError::UnknownServerError)
 }

@@ -2,8 +2,10 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::limits::{self, TOPICS_AUTO_CREATED_MAX};
+use crate::topics::Collisions;
 use crate::{map, topic_name, topics};
-use headwater_engine::{Engine, NewTopic, Topic, TopicError};
+use headwater_engine::{NewTopic, Topic, TopicError};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -16,17 +18,21 @@ use uuid::Uuid;
 /// The first version whose request may name topics by id. Versions 10 and 11 have the field and do not serve it.
 const BY_ID: i16 = 12;
 
+/// About the memory that one partition takes in the answer.
+const PARTITION_BYTES: usize = 256;
+
 pub(crate) async fn handle(ctx: &Context, call: &Call, request: MetadataRequest) -> Result<MetadataResponse, Close> {
     let named = request.topics.as_deref().unwrap_or_default();
     if call.version < BY_ID && named.iter().any(|t| t.name.is_none() || !t.topic_id.is_nil()) {
-        return Ok(refuse(request, ResponseError::InvalidRequest));
+        return Ok(refuse(ctx, call, request, ResponseError::InvalidRequest));
     }
     if named.iter().any(|t| t.name.is_none() && t.topic_id.is_nil()) {
-        return Ok(refuse(request, ResponseError::UnknownServerError));
+        return Ok(refuse(ctx, call, request, ResponseError::UnknownServerError));
     }
     let answer = Answer { ctx, version: call.version, with_operations: request.include_topic_authorized_operations };
     // Version 0 cannot say null: an empty list is all topics there.
     let all = request.topics.is_none() || (call.version == 0 && named.is_empty());
+    let _charge = limits::account(ctx, if all { ctx.engine.partition_count() * PARTITION_BYTES } else { 0 });
     let topics = if all {
         let seen = topics::all(ctx);
         seen.map(|topic| answer.known(&topic)).collect()
@@ -59,7 +65,8 @@ pub(crate) async fn handle(ctx: &Context, call: &Call, request: MetadataRequest)
 }
 
 /// The reference's answer to a request that it does not understand: nothing but the error, on every topic.
-fn refuse(request: MetadataRequest, error: ResponseError) -> MetadataResponse {
+fn refuse(ctx: &Context, call: &Call, request: MetadataRequest, error: ResponseError) -> MetadataResponse {
+    ctx.count_error(call, error.code());
     let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
         MetadataResponseTopic::default()
             .with_error_code(error.code())
@@ -125,12 +132,19 @@ impl Answer<'_> {
     async fn by_name(&self, names: impl Iterator<Item = &TopicName>, may_create: bool) -> Vec<MetadataResponseTopic> {
         let mut topics = Vec::new();
         let mut created = Vec::new();
+        let mut collisions = Collisions::default();
+        // What CreateTopics would refuse is not made here either, and is simply unknown.
+        let mut is_free = |name: &str| !topic_name::is_reserved(name) && collisions.find(self.ctx, name).is_none();
         for name in names {
             if let Some(topic) = topics::by_name(self.ctx, name) {
                 topics.push(self.known(&topic));
             } else if topic_name::fault(name).is_some() {
                 topics.push(self.unknown(name, ResponseError::InvalidTopicException));
-            } else if may_create && self.ctx.options.auto_create_topics && is_free(&self.ctx.engine, name) {
+            } else if may_create
+                && self.ctx.options.auto_create_topics
+                && created.len() < TOPICS_AUTO_CREATED_MAX
+                && is_free(name)
+            {
                 let partitions = self.ctx.options.default_partitions;
                 let new = NewTopic { name: name.to_string(), partitions, settings: BTreeMap::new() };
                 created.push((name.clone(), self.ctx.engine.create_topic(new)));
@@ -151,10 +165,4 @@ impl Answer<'_> {
         }
         topics
     }
-}
-
-/// Whether a topic of that name may be made because somebody asked for it. What CreateTopics would refuse is not made here
-/// either, and is simply unknown.
-fn is_free(engine: &Engine, name: &str) -> bool {
-    !topic_name::is_reserved(name) && topics::collision(&engine.topics(), name).is_none()
 }

@@ -22,6 +22,7 @@ const fn maybe_from(name: &'static str) -> Option<Synonym> {
 
 /// Every name that a topic may set.
 #[rustfmt::skip]
+#[allow(clippy::needless_update, reason = "the rows look alike")]
 pub const SETTINGS: &[Setting] = &[
     Setting { name: "segment.bytes", kind: Int { min: 1 << 20, max: i32::MAX }, default: "1073741824",
         synonym: from("log.segment.bytes"), importance: Medium, effect: Acts,
