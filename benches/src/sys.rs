@@ -81,6 +81,15 @@ pub fn syncfs(file: &File) -> io::Result<()> {
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
+/// Throws the (clean) pages of a file out of the page cache.
+pub fn drop_cached(file: &File) -> io::Result<()> {
+    // SAFETY: plain system call on a descriptor that `file` keeps open.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 /// Starts writing dirty pages of a range, without waiting and without any promise.
 pub fn start_writeback(file: &File, position: u64, len: u64) -> io::Result<()> {
     // SAFETY: plain system call on a descriptor that `file` keeps open.

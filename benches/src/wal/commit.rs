@@ -221,7 +221,7 @@ mod tests {
         ));
         std::fs::create_dir(&dir).unwrap();
         let wal = dir.join("wal");
-        create_file(&wal, wal_bytes, true).unwrap();
+        create_file(&wal, wal_bytes, true, method.is_direct()).unwrap();
         let (record_bytes, round_bytes_max) = (1024, 64 << 10);
         let setup = Setup { wal: &wal, wal_bytes, recycle, method, record_bytes, round_bytes_max, segments: None };
         let result = run(setup, PLAN);

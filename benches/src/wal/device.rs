@@ -1,6 +1,6 @@
 //! Ways to write a block to the WAL file durably.
 
-use crate::sys::{Aligned, BLOCK};
+use crate::sys::{self, Aligned, BLOCK};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -51,6 +51,13 @@ impl Method {
             Self::Uring(depth) => format!("io_uring depth {depth}"),
             Self::UringEager(depth) => format!("io_uring eager {depth}"),
         }
+    }
+
+    /// Whether it goes around the page cache. Such methods get a file of their own: a direct write over cached pages has to
+    /// throw them out first, which costs several times the write itself.
+    #[must_use]
+    pub fn is_direct(self) -> bool {
+        !matches!(self, Self::Null | Self::Fdatasync | Self::Dsync)
     }
 
     /// Opens the WAL file the way that this method writes it. Blocks are at most `block_bytes_max` long.
@@ -113,10 +120,11 @@ impl Device for Blocking {
     }
 }
 
-/// Makes a WAL file of `len` bytes: written with zeros, or merely allocated, so that its extents are still unwritten.
-pub fn create_file(path: &Path, len: u64, zeroed: bool) -> io::Result<()> {
+/// Makes a WAL file of `len` bytes: written with zeros, or merely allocated, so that its extents are still unwritten. Pages of
+/// a file for direct writes do not stay in the page cache.
+pub fn create_file(path: &Path, len: u64, zeroed: bool, direct: bool) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    crate::sys::fallocate(&file, 0, len, false)?;
+    sys::fallocate(&file, 0, len, false)?;
     if zeroed {
         let zeros = Aligned::new(256 * BLOCK);
         let mut position = 0;
@@ -126,5 +134,6 @@ pub fn create_file(path: &Path, len: u64, zeroed: bool) -> io::Result<()> {
             position += part as u64;
         }
     }
-    file.sync_all()
+    file.sync_all()?;
+    if direct { sys::drop_cached(&file) } else { Ok(()) }
 }

@@ -82,8 +82,10 @@ pub fn measure(
         })
         .collect();
     let wanted: Vec<usize> = (0..cases.len()).filter(|&at| cases[at].name.join(" ").contains(only)).collect();
-    let zeroed_path = dir.join("wal-zeroed");
-    create_file(&zeroed_path, WAL_BYTES, true)?;
+    let zeroed_paths = [dir.join("wal-cached"), dir.join("wal-direct")];
+    for (path, direct) in zeroed_paths.iter().zip([false, true]) {
+        create_file(path, WAL_BYTES, true, direct)?;
+    }
     for repeat in 0..effort.repeats {
         let mut order = wanted.clone();
         if repeat % 2 == 1 {
@@ -92,9 +94,10 @@ pub fn measure(
         let mut todo = VecDeque::from(order);
         while let Some(&at) = todo.front() {
             let (record_bytes, writers, zeroed, method) = keys[at];
-            let path = if zeroed { zeroed_path.clone() } else { dir.join("wal-allocated") };
+            let path =
+                if zeroed { zeroed_paths[usize::from(method.is_direct())].clone() } else { dir.join("wal-allocated") };
             if !zeroed {
-                create_file(&path, WAL_BYTES, false)?;
+                create_file(&path, WAL_BYTES, false, method.is_direct())?;
             }
             let setup = Setup {
                 wal: &path,
@@ -119,7 +122,7 @@ pub fn measure(
         }
         eprintln!("methods: round {} of {} done", repeat + 1, effort.repeats);
     }
-    std::fs::remove_file(&zeroed_path)?;
+    zeroed_paths.iter().try_for_each(std::fs::remove_file)?;
     cases.retain(|case| !case.runs.is_empty());
     cases.iter_mut().for_each(Case::sum_up);
     Ok(cases)

@@ -65,8 +65,10 @@ pub fn measure(
         })
         .collect();
     let wanted: Vec<usize> = (0..cases.len()).filter(|&at| cases[at].name.join(" ").contains(only)).collect();
-    let wal = dir.join("wal");
-    create_file(&wal, WAL_BYTES, true)?;
+    let wals = [dir.join("wal-cached"), dir.join("wal-direct")];
+    for (path, direct) in wals.iter().zip([false, true]) {
+        create_file(path, WAL_BYTES, true, direct)?;
+    }
     for repeat in 0..effort.repeats {
         let mut order = wanted.clone();
         if repeat % 2 == 1 {
@@ -77,7 +79,7 @@ pub fn measure(
             let (record_bytes, writers, partitions, (_, method, durability)) = keys[at];
             let segments = Segments::create(&dir.join("segments"), partitions, durability)?;
             let setup = Setup {
-                wal: &wal,
+                wal: &wals[usize::from(method.is_direct())],
                 wal_bytes: WAL_BYTES,
                 recycle: true,
                 method,
@@ -96,7 +98,7 @@ pub fn measure(
         }
         eprintln!("partitions: round {} of {} done", repeat + 1, effort.repeats);
     }
-    std::fs::remove_file(&wal)?;
+    wals.iter().try_for_each(std::fs::remove_file)?;
     cases.retain(|case| !case.runs.is_empty());
     cases.iter_mut().for_each(Case::sum_up);
     Ok(cases)
