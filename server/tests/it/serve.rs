@@ -166,3 +166,41 @@ fn an_empty_start_is_quick_and_small() {
     let mut server = server;
     assert_eq!(server.wait(), Some(0));
 }
+
+#[test]
+fn a_dump_shows_what_lies_in_a_segment_and_finds_a_flipped_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    server.tool(&["topic", "create", "orders"], "");
+    for line in ["one\n", "two\nthree\n"] {
+        server.tool(&["produce", "orders", "--compression", "lz4"], line);
+    }
+    assert_eq!(server.stop(), Some(0));
+    let folders = std::fs::read_dir(dir.path().join("segments")).unwrap();
+    let mut files = folders.flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap());
+    let segment = files.find_map(|file| file.ok().filter(|file| file.path().extension().is_some_and(|e| e == "log")));
+    let segment = segment.expect("a segment").path();
+    let path = segment.to_str().unwrap();
+
+    let lines = run_ok(&["log", "dump", path, "--records", "--verify", "--output", "json"], "");
+    let rows: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 5, "{lines}");
+    assert_eq!(rows[0]["batch"]["codec"], "lz4");
+    assert_eq!((&rows[2]["batch"]["base_offset"], &rows[2]["batch"]["records"]), (&1.into(), &2.into()));
+    assert_eq!((&rows[4]["record"]["offset"], &rows[4]["record"]["value"]), (&2.into(), &"three".into()));
+    let verified = run_ok(&["log", "dump", path, "--verify"], "");
+    assert!(verified.contains("\n2 batches, 3 records, ") && verified.ends_with(" 0 problems\n"), "{verified}");
+
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&segment).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 65).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 65).unwrap();
+    let found = run(&["log", "dump", path, "--verify"], "");
+    let shown = text(&found.stdout);
+    assert_eq!(found.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("PROBLEM in the batch at position 0: corrupt batch: CRC"), "{shown}");
+    let checked = run(&["check", "--data-dir", dir.path().to_str().unwrap()], "");
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(text(&checked.stdout).contains("DAMAGED: orders partition 0"), "{}", text(&checked.stdout));
+}
