@@ -31,10 +31,7 @@ async fn records_go_from_disk_to_socket_by_sendfile() {
     let options = EngineOptions { disk_reserve_bytes: 0, ..EngineOptions::new(folder.path().to_owned()) };
     let engine = Engine::open(env, options).unwrap();
     engine.start().unwrap();
-    engine
-        .create_topic(NewTopic { name: "orders".to_owned(), partitions: 2, ..Default::default() })
-        .await
-        .unwrap();
+    engine.create_topic(NewTopic { name: "orders".to_owned(), partitions: 2, ..Default::default() }).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (trigger, shutdown) = Trigger::new();
@@ -59,8 +56,7 @@ async fn records_go_from_disk_to_socket_by_sendfile() {
     let topic = FetchTopic::default().with_topic(name("orders").into()).with_partitions(partitions.to_vec());
     let request = FetchRequest::default().with_max_bytes(10 << 20).with_topics(vec![topic]);
     let answer = decode::<FetchResponse>(call(&mut stream, &frame(1, 12, 2, &request)).await, 12, 2);
-    let records: Vec<Bytes> =
-        answer.responses[0].partitions.iter().map(|data| data.records.clone().unwrap()).collect();
+    let records: Vec<Bytes> = answer.responses[0].partitions.iter().map(|data| data.records.clone().unwrap()).collect();
     assert_eq!(records.iter().map(|bytes| bytes.len() as u64).sum::<u64>(), sent);
     for bytes in &records {
         assert_eq!(headwater_engine::batch::headers(bytes).count(), 20);

@@ -134,4 +134,32 @@ mod tests {
             (0, 2, 1)
         );
     }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_connection_only() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let metrics = Arc::new(Metrics::new("test", []));
+        let (trigger, shutdown) = Trigger::new();
+        let counted = metrics.clone();
+        let fragile = async |mut stream: TcpStream| {
+            let byte = stream.read_u8().await.unwrap_or_default();
+            assert_ne!(byte, b'!', "a bug");
+            let _ = stream.write_all(&[byte]).await;
+            Ended::ByClient
+        };
+        let server = tokio::spawn(async move {
+            serve(listener, &Limits::default(), counted, shutdown, move |stream, _| fragile(stream)).await;
+        });
+        let mut other = TcpStream::connect(address).await.unwrap();
+        let mut doomed = TcpStream::connect(address).await.unwrap();
+        doomed.write_all(b"!").await.unwrap();
+        assert!(doomed.read_u8().await.is_err());
+        other.write_all(b"a").await.unwrap();
+        assert_eq!(other.read_u8().await.unwrap(), b'a');
+        trigger.advance(Phase::Draining);
+        server.await.unwrap();
+        let ended = metrics.snapshot().connections_ended;
+        assert!(ended.contains(&(Ended::Panicked, 1)) && ended.contains(&(Ended::ByClient, 1)), "{ended:?}");
+    }
 }

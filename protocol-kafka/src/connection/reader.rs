@@ -137,11 +137,12 @@ impl FrameReader {
             return Err(ReadEnd::Refused(format!("a request of {size} bytes without records")));
         }
         let _ = self.carry.split_to(4);
-        let here = self.carry.len().min(size);
-        let bytes = self.carry.split_to(here);
-        if self.carry.is_empty() {
-            self.carry = BytesMut::new();
-        }
+        let bytes = if self.carry.len() <= size {
+            std::mem::take(&mut self.carry)
+        } else {
+            // A copy, or a small frame that lives long would keep everything that was read with it.
+            BytesMut::from(&self.carry.split_to(size)[..])
+        };
         self.partial = Some(Partial { bytes, size, charge: Charge::new(&self.budget), is_produce });
         Ok(true)
     }
