@@ -4,6 +4,10 @@
 //! shows which files are alive at the end. The second writes batches, only into those. Both are idempotent: a crash at any
 //! point leads to the same place again. Segments are not read.
 
+mod look;
+
+pub use look::{Report, SegmentOnDisk, check, segments};
+
 use crate::batch::BatchHeader;
 use crate::cell::{Cell, Shared, random_id};
 use crate::checkpoint::key;
@@ -207,67 +211,6 @@ pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, Op
         place: end.place(),
     };
     Ok(Recovered { cell, store, resume, receiver, device, lock, slots, replayed, repaired: damage })
-}
-
-/// What a check found.
-#[derive(Debug, Default, Clone)]
-pub struct Report {
-    /// Topics and partitions that a start would find.
-    pub topics: usize,
-    pub partitions: usize,
-    /// WAL blocks behind the checkpoint.
-    pub blocks: u64,
-    /// Segments whose every CRC was checked, and their bytes.
-    pub segments: u64,
-    pub bytes: u64,
-    /// What is damaged; empty when all is well.
-    pub damage: Vec<String>,
-}
-
-/// Checks a data folder that no server uses: checkpoint, WAL chain, every batch of every segment that a checkpoint covers
-/// (what came later lies in the WAL, under its CRCs). Changes nothing.
-pub fn check(env: Env, options: Options) -> Result<Report, OpenError> {
-    let folders = Folders::of(&options);
-    let disk = env.disk.clone();
-    if !doing("looking for the data folder", disk.exists(&folders.checkpoints))? {
-        let error = io::Error::new(io::ErrorKind::NotFound, options.data_dir.display().to_string());
-        return doing("looking for the data folder", Err(error));
-    }
-    let _lock = doing("locking the data folder", disk.lock(&options.data_dir))?;
-    let slots = doing("reading the WAL", list_slots(&*disk, &folders.wal))?;
-    let loaded = match doing("reading the checkpoint", Store::load(disk.clone(), folders.checkpoints.clone()))? {
-        Some(loaded) => loaded,
-        None => first_start(&env, &folders, &slots)?,
-    };
-    let epoch = loaded.1.header.epoch;
-    let mut segments = Vec::new();
-    let inspected = inspect(env, options, slots, loaded, epoch, |cell| {
-        cell.catalogue.for_each_partition(|partition| {
-            let published = partition.published();
-            let each = published.segments.iter().map(|segment| (segment.file, segment.base, segment.size));
-            segments.push((partition.clone(), published.epochs.clone(), each.collect::<Vec<_>>()));
-        });
-    })?;
-    let cell = inspected.cell;
-    let mut report = Report {
-        topics: cell.catalogue.topics().len(),
-        blocks: inspected.end.next_sequence().0 - inspected.start.next_sequence().0,
-        damage: inspected.damage.into_iter().collect(),
-        ..Report::default()
-    };
-    cell.catalogue.for_each_partition(|_| report.partitions += 1);
-    for (partition, epochs, segments) in segments {
-        let alive: HashSet<_> = partition.published().segments.iter().map(|segment| segment.file).collect();
-        for (file, base, size) in segments.into_iter().filter(|(file, ..)| alive.contains(file)) {
-            let checked = cell.shared.files.get(file).map_err(Into::into);
-            if let Err(error) = checked.and_then(|file| file.verify(0, base, size, true, &epochs)) {
-                report.damage.push(format!("{} partition {}: {error}", partition.topic_name(), partition.index()));
-            }
-            report.segments += 1;
-            report.bytes += size;
-        }
-    }
-    Ok(report)
 }
 
 /// An empty folder, or one whose very first start did not get as far as a checkpoint. Should there be blocks in the WAL

@@ -8,6 +8,9 @@ use crate::ids::Sequence;
 use std::io;
 use std::sync::Arc;
 
+/// Bytes read at a time while looking for a block behind the chain's end.
+const SCAN_BYTES: usize = 1 << 20;
+
 /// From block `first` on, blocks carry `incarnation`: one entry for each run since the checkpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Run {
@@ -129,17 +132,27 @@ impl Scanner {
             if slot.number != self.at.slot && !slot.first.is_some_and(later) {
                 continue;
             }
+            let mut chunk = vec![0; SCAN_BYTES];
             let mut position = from;
             while position < slot.size {
-                let header = read_block(slot, position, &mut block, proves)?;
-                if let Some(header) = header {
-                    let what = format!(
-                        "block {} is unreadable, but block {} says that everything up to {} had been made durable",
-                        self.next, header.sequence, header.durable_through
-                    );
-                    return Ok(Some(what));
+                let read = slot.file.read_at(&mut chunk, position)?;
+                let starts = (0..read).step_by(BLOCK_ALIGNMENT as usize);
+                let candidates = starts.filter(|start| {
+                    chunk.get(*start..read).and_then(BlockHeader::parse).is_some_and(|header| proves(&header))
+                });
+                for start in candidates {
+                    if let Some(header) = read_block(slot, position + start as u64, &mut block, proves)? {
+                        let what = format!(
+                            "block {} is unreadable, but block {} says that everything up to {} had been made durable",
+                            self.next, header.sequence, header.durable_through
+                        );
+                        return Ok(Some(what));
+                    }
                 }
-                position += BLOCK_ALIGNMENT;
+                if read == 0 {
+                    break;
+                }
+                position += (read as u64).next_multiple_of(BLOCK_ALIGNMENT);
             }
         }
         Ok(None)
