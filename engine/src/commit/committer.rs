@@ -116,12 +116,11 @@ impl Committer {
         }
     }
 
-    /// Runs until the engine closes or fails.
+    /// Runs until the engine closes or fails. What is then still on its way was not acknowledged and fails.
     pub fn run(mut self) {
-        loop {
+        while !self.cell.is_closing() {
             match self.step() {
                 Ok(Step::Worked) => {}
-                Ok(Step::Idle) if self.cell.is_closing() => return,
                 Ok(Step::Idle) => {
                     if let Err(fatal) = self.rest() {
                         return self.cell.fail(&fatal);
@@ -426,6 +425,12 @@ impl Committer {
         };
         drop(dirty);
         self.cell.give_capture(capture);
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.cell.shared.queue.close();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::wal::entry::TopicRecord;
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A batch on its way.
 pub struct Append {
@@ -73,6 +73,10 @@ pub enum Refused {
 /// The sending side.
 pub struct Queue {
     sender: Sender<Queued>,
+    /// The other end, to be emptied when the committer is gone: the channel itself would keep what is in it, and whoever
+    /// waits for it would wait for ever.
+    rest: Receiver<Queued>,
+    is_closed: AtomicBool,
     bytes: AtomicUsize,
     bytes_max: usize,
 }
@@ -80,7 +84,8 @@ pub struct Queue {
 impl Queue {
     pub fn new(commands_max: usize, bytes_max: usize) -> (Queue, Receiver<Queued>) {
         let (sender, receiver) = bounded(commands_max);
-        (Queue { sender, bytes: AtomicUsize::new(0), bytes_max }, receiver)
+        let (rest, is_closed) = (receiver.clone(), AtomicBool::new(false));
+        (Queue { sender, rest, is_closed, bytes: AtomicUsize::new(0), bytes_max }, receiver)
     }
 
     /// Whether a batch of `size` bytes may be queued now.
@@ -93,6 +98,9 @@ impl Queue {
 
     /// Queues a command behind all others.
     pub fn push(&self, command: Command, ack: Option<&Ack>) -> Result<(), Refused> {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(Refused::Stopped);
+        }
         let size = size_of(&command);
         self.bytes.fetch_add(size, Ordering::Relaxed);
         // The part is registered only when the command was taken: a refused one leaves no trace in the ack.
@@ -107,7 +115,24 @@ impl Queue {
                 part.withdraw();
             }
             refused
-        })
+        })?;
+        // Closed meanwhile: either side may have missed the other's command, so both look again.
+        if self.is_closed.load(Ordering::SeqCst) {
+            self.drop_rest();
+        }
+        Ok(())
+    }
+
+    /// Nobody takes commands any more: drops those that wait, which tells whoever waits for them, and refuses others.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.drop_rest();
+    }
+
+    fn drop_rest(&self) {
+        while let Ok(queued) = self.rest.try_recv() {
+            self.took(&queued.command);
+        }
     }
 
     /// The committer took a command.
