@@ -1,6 +1,5 @@
 //! Over a real socket and a real disk, record bytes never enter user space on their way out; and connections are bounded.
 
-#[allow(dead_code, reason = "the harness of the in-memory tests; its frames and batches serve here too")]
 mod harness;
 
 use bytes::Bytes;

@@ -17,8 +17,10 @@
 
 mod reader;
 mod sessions;
+mod watched;
 
-pub(crate) use sessions::{Begun, FetchSessions, PartitionPlan, Position, SessionState, Wanted, WatchedPartitions};
+pub(crate) use sessions::{Begun, FetchSessions, SessionState};
+pub(crate) use watched::{PartitionPlan, Position, Wanted, WatchedPartitions};
 
 use crate::call::{Call, Close, Outcome, Reply, Running, Waiting};
 use crate::codec::{Malformed, cursor::Cursor, header};
