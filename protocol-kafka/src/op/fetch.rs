@@ -284,7 +284,13 @@ impl<'a> Fetch<'a> {
         }
         if position.last_fetched_epoch >= 0 {
             let bounds = partition.bounds();
-            let Some((epoch, end)) = partition.epoch_end(Epoch(position.last_fetched_epoch)) else {
+            // An epoch that is still to come ends nowhere.
+            let end = if position.last_fetched_epoch > epoch.0 {
+                None
+            } else {
+                partition.epoch_end(Epoch(position.last_fetched_epoch))
+            };
+            let Some((epoch, end)) = end else {
                 return Some(Found::error(ResponseError::OffsetOutOfRange));
             };
             if position.from >= bounds.log_start.0 && (epoch.0 < position.last_fetched_epoch || end.0 < position.from) {
@@ -386,7 +392,13 @@ impl<'a> Fetch<'a> {
                 high_watermark: found.bounds.map_or(-1, |bounds| bounds.high_watermark.0),
                 last_stable: found.bounds.map_or(-1, |bounds| bounds.last_stable.0),
                 log_start: found.bounds.map_or(-1, |bounds| bounds.log_start.0),
-                aborted_listed: self.stable_only && found.error.is_none(),
+                // The reference lists none where it knows no partition, and leaves the list out with other errors.
+                aborted_listed: match found.error {
+                    None => self.stable_only,
+                    Some(error) => {
+                        matches!(error, ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId)
+                    }
+                },
                 diverging: found.diverging,
                 leader: leader.map(|epoch| (options.node_id, epoch.0)),
                 records: found.records,
