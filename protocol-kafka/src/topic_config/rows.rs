@@ -86,9 +86,8 @@ pub const SETTINGS: &[Setting] = &[
         synonym: from("unclean.leader.election.enable"),
         documentation: "Whether a replica that lags may become leader at the price of records. A single node has none.", ..ROW },
     Setting { name: "min.insync.replicas", kind: Int { min: 1, max: i32::MAX }, default: "1", synonym: from("min.insync.replicas"),
-        importance: High, effect: Acts,
-        documentation: "Replicas that must have a record before it is acknowledged to a producer with acks=all. With one node, \
-            any number above 1 makes such a producer fail.", ..ROW },
+        documentation: "Replicas that must have a record before it is acknowledged to a producer with acks=all. As in Apache Kafka, \
+            no more are waited for than the topic has, so it changes nothing on one node.", ..ROW },
     Setting { name: "compression.type", kind: Choice(COMPRESSION_TYPES), default: "producer", synonym: from("compression.type"),
         importance: Medium, effect: Acts,
         documentation: "Codec in which batches are stored. `producer` keeps each batch as it came, which costs nothing; with any \
