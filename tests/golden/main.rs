@@ -208,8 +208,11 @@ played! {
     describe_cluster
     describe_configs
     describe_topic_partitions
+    fetch
+    init_producer_id
     list_offsets
     metadata
     offset_for_leader_epoch
+    produce
     topic_configs
 }

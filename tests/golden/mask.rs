@@ -18,7 +18,7 @@ pub struct Masks {
     epoch: Option<i64>,
 }
 
-const EPOCHS: [&str; 2] = ["LeaderEpoch", "CurrentLeaderEpoch"];
+const EPOCHS: [&str; 3] = ["LeaderEpoch", "CurrentLeaderEpoch", "Epoch"];
 
 impl Masks {
     pub fn new(node: i64) -> Masks {
@@ -74,6 +74,9 @@ impl Masks {
             "Host" if value != "" => json!("<host>"),
             "Port" => json!("<port>"),
             "LogAppendTimeMs" if number.is_some() => json!("<now>"),
+            "ProducerId" if number.is_some() => json!("<producer>"),
+            "SessionId" if number.is_some_and(|id| id > 0) => json!("<session>"),
+            "Records" if value.is_string() => json!(batch::without_epochs(value.as_str().unwrap_or_default())),
             _ if EPOCHS.contains(&name) && number.is_some() => match *self.epoch.get_or_insert(number.unwrap_or(0)) {
                 epoch if Some(epoch) == number => json!("<epoch>"),
                 _ => value.clone(),

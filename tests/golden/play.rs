@@ -15,8 +15,15 @@ type Apis = BTreeMap<String, Api>;
 
 /// Changes reach the reference's metadata a moment after their answer.
 const SETTLE: Duration = Duration::from_millis(300);
-const CHANGES: [&str; 6] =
-    ["CreateTopics", "DeleteTopics", "CreatePartitions", "IncrementalAlterConfigs", "AlterConfigs", "Metadata"];
+const CHANGES: [&str; 7] = [
+    "CreateTopics",
+    "DeleteTopics",
+    "CreatePartitions",
+    "InitProducerId",
+    "IncrementalAlterConfigs",
+    "AlterConfigs",
+    "Metadata",
+];
 
 #[allow(clippy::disallowed_methods, reason = "a test's own files")]
 pub fn load(path: &Path) -> Result<Scenario> {

@@ -32,6 +32,8 @@ fn main() -> Result<()> {
                 let path = PathBuf::from(case);
                 let mut scenario = play::load(&path)?;
                 let address = address.parse().context("HOST:PORT, as numbers")?;
+                // What an interrupted run left behind.
+                play::wipe(&apis, address)?;
                 if *verb == "check" {
                     play::compare(&apis, address, &scenario)?.iter().for_each(|line| println!("{case}: {line}"));
                 } else {
