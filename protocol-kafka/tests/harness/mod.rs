@@ -64,7 +64,7 @@ impl Server {
         Server::around(Engine::open(env, engine_options()).expect("an empty folder"), options, threads)
     }
 
-    fn around(engine: Engine, options: Options, threads: bool) -> Server {
+    pub fn around(engine: Engine, options: Options, threads: bool) -> Server {
         let (trigger, shutdown) = Trigger::new();
         let options = Options { advertised_port: 9092, ..options };
         let ctx = Arc::new(Context::new(engine.clone(), options).with_shutdown(shutdown.clone()));
