@@ -3,7 +3,7 @@
 use super::{Append, Capture, Command, Fatal, Queued};
 use crate::ack::AckPart;
 use crate::cell::Cell;
-use crate::env::{AlignedBuffer, Completed, DiskFile, WalDevice, WalWrite};
+use crate::env::{AlignedBuffer, Completed, WalDevice, WalWrite};
 use crate::ids::{FileId, Sequence};
 use crate::segment::files::SegmentFile;
 use crate::settings::Durability;
@@ -84,8 +84,6 @@ pub struct Committer {
     durable_through: Sequence,
     /// Whether the last block was an empty one that says so.
     is_sealed: bool,
-    /// In mode `os`: files with blocks that were not synced yet.
-    unsynced: Vec<Arc<dyn DiskFile>>,
     completed: Vec<Completed>,
     wake: Vec<Waker>,
     scratch: Vec<u8>,
@@ -109,7 +107,6 @@ impl Committer {
             published_end: resume.place,
             durable_through: published,
             is_sealed: true,
-            unsynced: Vec::new(),
             completed: Vec::new(),
             wake: Vec::new(),
             scratch: Vec::new(),
@@ -307,13 +304,6 @@ impl Committer {
         let (total, used) = self.ring.usage(checkpointed);
         self.cell.note_wal_usage(total, used);
         round.end = Place { slot: place.slot, position: place.position + size };
-        if round.sync {
-            for file in self.unsynced.drain(..) {
-                file.sync().map_err(|error| Fatal::io("syncing the WAL", &error))?;
-            }
-        } else if self.unsynced.last().is_none_or(|last| !Arc::ptr_eq(last, &file)) {
-            self.unsynced.push(file.clone());
-        }
         let write = WalWrite {
             file,
             position: place.position,
@@ -400,6 +390,7 @@ impl Committer {
         self.published_crc = round.crc;
         self.published_end = round.end;
         if round.sync {
+            // With it, the device made every block before it durable.
             self.durable_through = round.sequence;
         }
         let took = cell.shared.env.clock.monotonic().saturating_sub(round.started);
