@@ -162,9 +162,13 @@ async fn offsets_out_of_range_and_epochs_get_the_errors_of_the_reference() {
         }
     }
     // A log that has parted from ours is told where.
-    let parted = partition(0, 3).with_last_fetched_epoch(epoch + 5);
+    let parted = partition(0, 4).with_last_fetched_epoch(epoch);
     let got = partitions(client.call(12, &request(vec![topic(12, &orders, vec![parted])])).await);
     assert_eq!((got[0].error_code, got[0].diverging_epoch.epoch, got[0].diverging_epoch.end_offset), (0, epoch, 3));
+    // One whose last epoch is still to come cannot be told.
+    let ahead = partition(0, 3).with_last_fetched_epoch(epoch + 5);
+    let got = partitions(client.call(12, &request(vec![topic(12, &orders, vec![ahead])])).await);
+    assert_eq!(got[0].error_code, 1);
 }
 
 #[tokio::test]
