@@ -1,8 +1,10 @@
 //! From a time to an offset.
 
+use super::published::Segment;
 use super::{Partition, ReadError};
-use crate::batch::{self, TimestampType};
+use crate::batch::{self, BatchHeader, Records};
 use crate::ids::{Epoch, FileId, Offset, TimestampMs};
+use crate::segment::files::SegmentFile;
 use crate::segment::walk::HeaderWalk;
 use std::io;
 use std::sync::Arc;
@@ -28,6 +30,22 @@ struct Candidate {
     asks_file: Option<u64>,
 }
 
+impl Candidate {
+    fn new(segment: &Segment, at: Option<TimestampMs>) -> Candidate {
+        let index = segment.index.as_deref();
+        let floor = at.and_then(|at| index.and_then(|index| index.last_before(|timestamp| timestamp >= at)));
+        // A partial index answers only when what it does not cover is surely earlier: it cannot know that.
+        let is_complete = index.is_some_and(|index| index.is_complete());
+        Candidate {
+            file: segment.file,
+            base: segment.base,
+            size: segment.size,
+            floor: floor.filter(|_| is_complete).map(|entry| (entry.position, entry.offset)),
+            asks_file: (!is_complete).then(|| index.map_or(segment.size, |index| index.from())),
+        }
+    }
+}
+
 impl Partition {
     /// The first kept record whose timestamp is `at` or later. May wait for the medium: for a replay thread.
     pub fn find_time(self: &Arc<Self>, at: TimestampMs) -> Result<Option<TimePoint>, ReadError> {
@@ -42,11 +60,61 @@ impl Partition {
 
     /// The first of the kept records with the greatest timestamp. May wait for the medium: for a replay thread.
     pub fn max_timestamp(self: &Arc<Self>) -> Result<Option<TimePoint>, ReadError> {
-        let greatest = self.published.lock().segments.iter().map(|segment| segment.max_timestamp).max();
-        match greatest {
-            Some(greatest) if greatest.0 >= 0 => self.find_time(greatest),
-            _ => Ok(None),
+        let (log_start, greatest, cut) = {
+            let published = self.published.lock();
+            let log_start = published.log_start;
+            let greatest = |segments: &mut dyn Iterator<Item = &Segment>| {
+                segments.map(|segment| segment.max_timestamp).max().unwrap_or(TimestampMs(-1))
+            };
+            let whole = greatest(&mut published.segments.iter().filter(|segment| segment.base >= log_start));
+            // The greatest of a segment that the log starts in may be that of a record that is gone.
+            let cut = published.segments.first().filter(|first| first.base < log_start && first.max_timestamp > whole);
+            (log_start, whole, cut.map(|segment| Candidate::new(segment, None)))
+        };
+        let in_cut = cut.map(|candidate| self.greatest_kept(&candidate, log_start)).transpose()?;
+        let greatest = greatest.max(in_cut.unwrap_or(greatest));
+        if greatest.0 >= 0 { self.find_time(greatest) } else { Ok(None) }
+    }
+
+    /// The greatest timestamp of the records in a segment from `log_start` on; -1 when none has one.
+    fn greatest_kept(&self, candidate: &Candidate, log_start: Offset) -> Result<TimestampMs, ReadError> {
+        let file = match self.shared.files.get(candidate.file) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TimestampMs(-1)),
+            Err(error) => return Err(error.into()),
+        };
+        let epochs = self.published.lock().epochs.clone();
+        let mut greatest = TimestampMs(-1);
+        let mut walk = HeaderWalk::new(&file, 0, candidate.base, candidate.size);
+        while let Some((position, header)) = walk.next_batch().inspect_err(|error| self.report(error))? {
+            if header.next_offset() <= log_start || header.max_timestamp <= greatest {
+                continue;
+            }
+            let records = self.records_at(&file, position, &header, &epochs)?;
+            for record in records.iter() {
+                let record = record.map_err(|error| ReadError::Corrupt(error.to_string()))?;
+                if record.offset >= log_start {
+                    greatest = greatest.max(record.timestamp);
+                }
+            }
         }
+        Ok(greatest)
+    }
+
+    /// The records of a stored batch, checked.
+    fn records_at(
+        &self,
+        file: &SegmentFile,
+        position: u64,
+        header: &BatchHeader,
+        epochs: &[(Epoch, Offset)],
+    ) -> Result<Records, ReadError> {
+        let end = position + header.size as u64;
+        file.verify(position, header.base_offset, end, false, epochs).inspect_err(|error| self.report(error))?;
+        let mut bytes = vec![0; header.size];
+        file.read_exact_at(&mut bytes, position)?;
+        let decompressed_max = self.settings().decompressed_size_max;
+        batch::records_of(&bytes.into(), decompressed_max).map_err(|error| ReadError::Corrupt(error.to_string()))
     }
 
     fn candidates(&self, at: TimestampMs) -> Result<Vec<Candidate>, ReadError> {
@@ -55,19 +123,7 @@ impl Partition {
             return Err(ReadError::Deleted);
         }
         let segments = published.segments.iter().filter(|segment| segment.size > 0 && segment.max_timestamp >= at);
-        let candidates = segments.map(|segment| {
-            let floor = segment.index.as_deref().and_then(|index| index.last_before(|timestamp| timestamp >= at));
-            // A partial index answers only when what it does not cover is surely earlier: it cannot know that.
-            let is_complete = segment.index.as_deref().is_some_and(|index| index.is_complete());
-            Candidate {
-                file: segment.file,
-                base: segment.base,
-                size: segment.size,
-                floor: floor.filter(|_| is_complete).map(|entry| (entry.position, entry.offset)),
-                asks_file: (!is_complete).then(|| segment.index.as_deref().map_or(segment.size, |index| index.from())),
-            }
-        });
-        Ok(candidates.collect())
+        Ok(segments.map(|segment| Candidate::new(segment, Some(at))).collect())
     }
 
     fn search(&self, candidate: &Candidate, at: TimestampMs) -> Result<Option<TimePoint>, ReadError> {
@@ -91,17 +147,8 @@ impl Partition {
             if !wanted(header.max_timestamp) || header.next_offset() <= log_start {
                 continue;
             }
-            let end = position + header.size as u64;
-            file.verify(position, header.base_offset, end, false, &epochs).inspect_err(|error| self.report(error))?;
             let found = |offset, timestamp| Some(TimePoint { offset, timestamp, epoch: header.leader_epoch });
-            if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
-                return Ok(found(header.base_offset.max(log_start), header.max_timestamp));
-            }
-            let mut bytes = vec![0; header.size];
-            file.read_exact_at(&mut bytes, position)?;
-            let decompressed_max = self.settings().decompressed_size_max;
-            let records = batch::records_of(&bytes.into(), decompressed_max);
-            let records = records.map_err(|error| ReadError::Corrupt(error.to_string()))?;
+            let records = self.records_at(&file, position, &header, &epochs)?;
             for record in records.iter() {
                 let record = record.map_err(|error| ReadError::Corrupt(error.to_string()))?;
                 if record.offset >= log_start && wanted(record.timestamp) {

@@ -15,6 +15,11 @@ impl Moment<'_> {
         self.0.ops
     }
 
+    /// As [`SimDisk::trace_tail`].
+    pub fn trace_tail(&self, count: usize) -> Vec<String> {
+        self.0.trace.tail(count)
+    }
+
     /// As [`SimDisk::crash_image`].
     pub fn crash_image(&self, seed: u64) -> SimDisk {
         SimDisk::from_state(self.0.crashed(seed))
