@@ -25,4 +25,4 @@ pub use connection::{serve, serve_connection};
 pub use context::Context;
 pub use options::Options;
 pub use table::{Access, Action, Row, TABLE, metrics, operations_page};
-pub use topic_config::topic_settings_page;
+pub use topic_config::{check_topic_setting, topic_settings_page};

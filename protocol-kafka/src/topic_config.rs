@@ -99,6 +99,12 @@ pub fn check<'a>(given: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Res
     Ok(kept)
 }
 
+/// Checks one setting, as a new topic would have it, and gives its value the form in which it is kept.
+pub fn check_topic_setting(name: &str, value: &str) -> Result<String, String> {
+    let kept = check([(name, Some(value))].into_iter())?;
+    kept.into_values().next().ok_or_else(|| format!("Unknown topic config name: {name}"))
+}
+
 fn check_together(kept: &BTreeMap<String, String>) -> Result<(), String> {
     let number = |name| {
         let text = kept.get(name).map(String::as_str).or_else(|| find(name).map(|s| s.default));
@@ -140,24 +146,28 @@ pub enum Source {
     Default = 5,
 }
 
-/// What `setting` is for a topic with these settings.
-pub fn value(setting: &Setting, settings: &Settings) -> Value {
+/// What `setting` is for a topic with these settings, on a server with those defaults.
+pub fn value(setting: &Setting, settings: &Settings, defaults: &Settings) -> Value {
     match settings.overrides().get(setting.name) {
-        // What was kept has been checked, so it has a canonical form; if it had none, it would be shown as it is.
-        Some(text) => Value {
-            text: setting.kind.canonical(setting.name, text).unwrap_or_else(|_| text.clone()),
-            source: Source::Topic,
-        },
-        None => server_value(setting, settings),
+        Some(text) => Value { text: shown(setting, text), source: Source::Topic },
+        None => server_value(setting, defaults),
     }
 }
 
-/// What `setting` is for a topic that does not set it. `settings` are the server's defaults, or those of such a topic.
-pub fn server_value(setting: &Setting, settings: &Settings) -> Value {
+/// What `setting` is for a topic that does not set it.
+pub fn server_value(setting: &Setting, defaults: &Settings) -> Value {
     let default = default_of(setting);
-    let text = map::setting(setting.name, settings).unwrap_or_else(|| default.clone());
+    let text = match defaults.overrides().get(setting.name) {
+        Some(text) => shown(setting, text),
+        None => map::setting(setting.name, defaults).unwrap_or_else(|| default.clone()),
+    };
     let source = if text == default { Source::Default } else { Source::Server };
     Value { text, source }
+}
+
+/// What was kept has been checked, so it has a form in which it is shown; if it had none, it would be shown as it is.
+fn shown(setting: &Setting, text: &str) -> String {
+    setting.kind.canonical(setting.name, text).unwrap_or_else(|_| text.to_owned())
 }
 
 /// What `setting` is when nobody sets it: the reference's default, unless the engine has another.
@@ -166,8 +176,9 @@ pub fn default_of(setting: &Setting) -> String {
 }
 
 /// Whether records may be deleted on request: the cleanup policy names `delete`, or nothing.
-pub fn may_delete_records(settings: &Settings) -> bool {
-    settings.deletes || settings.overrides().get("cleanup.policy").is_some_and(|policy| policy.trim().is_empty())
+pub fn may_delete_records(settings: &Settings, defaults: &Settings) -> bool {
+    let policy = find("cleanup.policy").map(|setting| value(setting, settings, defaults).text).unwrap_or_default();
+    policy.is_empty() || policy.split(',').any(|word| word == "delete")
 }
 
 /// The topic settings of `docs/configuration.md`, as a table.
@@ -228,6 +239,25 @@ mod tests {
         let kept = check([("retention.bytes", Some(" -3"))].into_iter()).expect("any negative number");
         let settings = Settings::parse(kept, &Settings::default()).expect("what was kept");
         assert_eq!(settings.retention_bytes, -1);
+    }
+
+    #[test]
+    fn what_the_server_sets_is_shown_as_the_servers() {
+        let set = |pairs: &[(&str, &str)]| {
+            let kept = check(pairs.iter().map(|(name, value)| (*name, Some(*value)))).expect("good values");
+            Settings::parse(kept, &Settings::default()).expect("what was kept")
+        };
+        let defaults = set(&[("retention.ms", "5"), ("preallocate", "TRUE"), ("cleanup.policy", "")]);
+        let topic = Settings::parse(BTreeMap::new(), &defaults).expect("nothing");
+        let shown = |name, settings: &Settings| value(find(name).expect(name), settings, &defaults);
+        let of = |text: &str, source| Value { text: text.to_owned(), source };
+        assert_eq!(shown("retention.ms", &topic), of("5", Source::Server));
+        assert_eq!(shown("preallocate", &topic), of("true", Source::Server));
+        assert_eq!(shown("flush.ms", &topic), of("9223372036854775807", Source::Default));
+        assert!(may_delete_records(&topic, &defaults));
+        let compacted = set(&[("cleanup.policy", "compact"), ("retention.ms", "604800000")]);
+        assert_eq!(shown("retention.ms", &compacted), of("604800000", Source::Topic));
+        assert!(!may_delete_records(&compacted, &defaults));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) async fn handle(
         let known = topics::by_name(ctx, &name);
         let partitions = wanted.remove(&name).unwrap_or_default().into_iter().map(|(index, offset)| {
             let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
-            match delete(known.as_deref(), index, offset, &ack) {
+            match delete(ctx, known.as_deref(), index, offset, &ack) {
                 Ok(start) => result.with_low_watermark(start.0),
                 Err(failure) => result.with_low_watermark(-1).with_error_code(failure.code()),
             }
@@ -47,14 +47,14 @@ pub(crate) async fn handle(
     Ok(DeleteRecordsResponse::default().with_topics(topics))
 }
 
-fn delete(topic: Option<&Topic>, index: i32, offset: i64, ack: &Ack) -> Result<Offset, Failure> {
+fn delete(ctx: &Context, topic: Option<&Topic>, index: i32, offset: i64, ack: &Ack) -> Result<Offset, Failure> {
     let unknown = || Failure::from(ResponseError::UnknownTopicOrPartition);
     let topic = topic.ok_or_else(unknown)?;
     let partition = topics::partition(topic, index).ok_or_else(unknown)?;
     if topic.is_internal() {
         return Err(ResponseError::InvalidTopicException.into());
     }
-    if !topic_config::may_delete_records(&topic.settings()) {
+    if !topic_config::may_delete_records(&topic.settings(), ctx.engine.topic_defaults()) {
         return Err(ResponseError::PolicyViolation.into());
     }
     let before = match offset {

@@ -137,7 +137,7 @@ fn topic(ctx: &Context, wants: &Wants, name: &str) -> Result<Vec<Entry>, Failure
     let settings = topic.settings();
     let defaults = ctx.engine.topic_defaults();
     let entries = topic_config::SETTINGS.iter().map(|setting| {
-        let value = topic_config::value(setting, &settings);
+        let value = topic_config::value(setting, &settings, defaults);
         let mut entry = wants.entry(
             setting.name,
             Some(value.text.clone()),
