@@ -34,7 +34,7 @@ pub use partition::{
     AppendError, Appended, Batches, Bounds, ColdRead, DeleteRecordsError, FileRange, Partition, Read, ReadError,
     ReadRequest, TimePoint,
 };
-pub use recovery::{OpenError, Report, SegmentOnDisk, check, segments};
+pub use recovery::{OpenError, Report, SegmentOnDisk, TopicOnDisk, check, topic_on_disk};
 pub use settings::{Durability, InvalidSetting, Settings};
 pub use stats::{HistogramSnapshot, StatsSnapshot};
 pub use topic::{NewTopic, Topic, TopicError};

@@ -7,7 +7,7 @@ use crate::engine::Options;
 use crate::env::{DirLock, Env};
 use crate::ids::Offset;
 use crate::wal::ring::list_slots;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -49,6 +49,15 @@ fn look(
     Ok((inspected, lock))
 }
 
+/// A topic's files as a start would find them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicOnDisk {
+    /// How many partitions it has; one that nothing was written to has no segment.
+    pub partitions: usize,
+    /// By partition, each in the order of offsets.
+    pub segments: Vec<SegmentOnDisk>,
+}
+
 /// A segment file as a start would find it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentOnDisk {
@@ -58,25 +67,40 @@ pub struct SegmentOnDisk {
     pub path: PathBuf,
     /// The offset of its first record.
     pub base: Offset,
-    /// Bytes that are published, those included that still lie in the WAL alone.
+    /// Bytes that are published.
     pub size: u64,
+    /// Bytes of these that a checkpoint covers, so that the file has them. Those behind may still lie in the WAL alone,
+    /// until the next start writes them.
+    pub checkpointed: u64,
 }
 
-/// The segments of a topic in a data folder that no server uses. None when there is no such topic. Changes nothing.
-pub fn segments(env: Env, options: Options, topic: &str) -> Result<Option<Vec<SegmentOnDisk>>, OpenError> {
-    let (inspected, _lock) = look(env, options, |_| {})?;
+/// The files of a topic in a data folder that no server uses. None when there is no such topic. Changes nothing.
+pub fn topic_on_disk(env: Env, options: Options, topic: &str) -> Result<Option<TopicOnDisk>, OpenError> {
+    let mut checkpointed = HashMap::new();
+    let (inspected, _lock) = look(env, options, |cell| {
+        let Some(topic) = cell.catalogue.topic(topic) else { return };
+        for partition in topic.partitions().iter() {
+            let published = partition.published();
+            checkpointed.extend(published.segments.iter().map(|segment| (segment.file, segment.size)));
+        }
+    })?;
+    if let Some(damage) = inspected.damage {
+        return Err(OpenError::Damaged(damage));
+    }
     let cell = inspected.cell;
     let Some(topic) = cell.catalogue.topic(topic) else { return Ok(None) };
+    let partitions = topic.partitions();
     let mut segments = Vec::new();
-    for partition in topic.partitions().iter() {
+    for partition in partitions.iter() {
         segments.extend(partition.published().segments.iter().map(|segment| SegmentOnDisk {
             partition: partition.index(),
             path: cell.shared.files.log_path(segment.file),
             base: segment.base,
             size: segment.size,
+            checkpointed: checkpointed.get(&segment.file).copied().unwrap_or_default(),
         }));
     }
-    Ok(Some(segments))
+    Ok(Some(TopicOnDisk { partitions: partitions.len(), segments }))
 }
 
 /// Checks a data folder that no server uses: checkpoint, WAL chain, every batch of every segment that a checkpoint covers

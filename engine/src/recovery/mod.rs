@@ -6,7 +6,7 @@
 
 mod look;
 
-pub use look::{Report, SegmentOnDisk, check, segments};
+pub use look::{Report, SegmentOnDisk, TopicOnDisk, check, topic_on_disk};
 
 use crate::batch::BatchHeader;
 use crate::cell::{Cell, Shared, random_id};

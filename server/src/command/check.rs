@@ -1,18 +1,15 @@
 //! `headwater check`: verifies a data folder while no server uses it.
 
+use crate::command::data_dir::DataDir;
 use crate::exit::{FAILED, Failure};
 use crate::output::{Output, Report};
 use clap::Args;
-use headwater_engine::env::Env;
-use headwater_engine::{Engine, OpenError, Options};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use headwater_engine::{Engine, Options};
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// The data folder
-    #[arg(long, value_name = "DIR", env = "HEADWATER_DATA_DIR", default_value = "./headwater-data")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    data_dir: DataDir,
     /// When the log is damaged, cut it where the damage begins: what was acknowledged after that point is lost
     #[arg(long)]
     repair: bool,
@@ -23,17 +20,12 @@ pub struct CheckArgs {
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let dir = &args.data_dir;
-    // Looked at before anything is opened: opening makes the folder.
-    if !dir.is_dir() {
-        let message = format!("there is no data folder {}", dir.display());
-        return Err(Failure::new(FAILED, message).hint("--data-dir names it"));
-    }
     let repaired = if args.repair { repair(dir)? } else { None };
-    let env = open_env(dir)?;
-    let found = headwater_engine::check(env, Options::new(dir.clone())).map_err(|error| explain(dir, &error))?;
+    let checked = headwater_engine::check(dir.open()?, Options::new(dir.path.clone()));
+    let found = checked.map_err(|error| dir.failure("check", &error))?;
     let is_damaged = !found.damage.is_empty();
     args.output.print(&Checked {
-        data_dir: dir.display().to_string(),
+        data_dir: dir.path.display().to_string(),
         topics: found.topics,
         partitions: found.partitions,
         wal_blocks: found.blocks,
@@ -46,31 +38,14 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
 }
 
 /// Opens the folder the way that a start does, cutting at damage, and closes it again. Says what was cut.
-fn repair(dir: &Path) -> Result<Option<String>, Failure> {
-    let opened = Engine::repair(open_env(dir)?, Options::new(dir.to_owned()));
-    let (engine, repaired) = opened.map_err(|error| explain(dir, &error))?;
+fn repair(dir: &DataDir) -> Result<Option<String>, Failure> {
+    let opened = Engine::repair(dir.open()?, Options::new(dir.path.clone()));
+    let (engine, repaired) = opened.map_err(|error| dir.failure("repair", &error))?;
     engine.shut_down().map_err(|stopped| {
         let why = engine.failure().unwrap_or_else(|| stopped.to_string());
-        Failure::new(FAILED, format!("the repair of {} did not come to its end: {why}", dir.display()))
+        Failure::new(FAILED, format!("the repair of {} did not come to its end: {why}", dir.path.display()))
     })?;
     Ok(repaired)
-}
-
-fn open_env(dir: &Path) -> Result<Env, Failure> {
-    Env::real(dir).map_err(|error| Failure::new(FAILED, format!("cannot use {}: {error}", dir.display())))
-}
-
-fn explain(dir: &Path, error: &OpenError) -> Failure {
-    let failure = Failure::new(FAILED, format!("cannot check {}: {error}", dir.display()));
-    match error {
-        OpenError::Io { error, .. } if error.kind() == ErrorKind::WouldBlock => {
-            failure.hint("a server uses it; stop the server first")
-        }
-        OpenError::Io { error, .. } if error.kind() == ErrorKind::NotFound => {
-            failure.hint("is it a data folder of headwater? Nothing in it looks like one")
-        }
-        _ => failure,
-    }
 }
 
 #[derive(serde::Serialize)]

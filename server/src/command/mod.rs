@@ -3,6 +3,7 @@
 pub mod check;
 pub mod config;
 pub mod consume;
+mod data_dir;
 pub mod docs;
 pub mod log;
 pub mod produce;

@@ -50,6 +50,8 @@ fn wrong_command_lines_are_refused_before_anything_happens() {
         &["topic", "create", "orders", "--partitions", "0"],
         &["topic", "delete-records", "orders", "--partition", "0", "--before", "-5"],
         &["log", "dump"],
+        &["log", "dump", "a.log", "--topic", "orders"],
+        &["log", "dump", "a.log", "--partition", "0"],
         &["topic", "list", "--timeout", "0"],
         &["serve", "--no-such-option"],
     ] {

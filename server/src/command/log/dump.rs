@@ -1,12 +1,12 @@
 //! Prints batches and records of segment files, in the order in which they lie there.
 
-use super::segment::{Found, SegmentFile};
+use super::segment::{Found, SegmentFile, Stop};
 use crate::command::record_text::{JsonRecord, write_json_line};
 use crate::exit::{FAILED, Failure};
 use crate::output::Output;
 use headwater_engine::batch::{BatchError, BatchHeader, Codec, Record, TimestampType, records_of, verify_crc};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// How far a batch may inflate.
 const INFLATED_SIZE_MAX: usize = 1 << 30;
@@ -18,6 +18,25 @@ pub struct Options {
     pub output: Output,
 }
 
+/// A file to print.
+pub struct Source {
+    pub path: PathBuf,
+    /// What its data folder knows of it, if it was found there.
+    pub known: Option<Known>,
+}
+
+/// What a data folder knows of a file.
+#[derive(Clone, Copy)]
+pub struct Known {
+    pub partition: u32,
+    /// The offset of its first record.
+    pub base: i64,
+    /// Bytes that are published.
+    pub size: u64,
+    /// Bytes of these that must be in the file; those behind may still lie in the WAL alone.
+    pub checkpointed: u64,
+}
+
 /// What was seen.
 #[derive(Debug, Default)]
 struct Totals {
@@ -25,37 +44,57 @@ struct Totals {
     records: u64,
     bytes: u64,
     problems: u64,
+    /// Bytes that the WAL has and the files do not.
+    in_wal: u64,
     next_offset: Option<i64>,
 }
 
 /// Prints all files.
-pub fn run(files: &[PathBuf], options: &Options) -> Result<(), Failure> {
+pub fn run(sources: &[Source], options: &Options) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut totals = Totals::default();
-    for path in files {
-        totals.next_offset = None;
-        dump(path, options, &mut totals, &mut out)?;
+    for source in sources {
+        totals.next_offset = source.known.map(|known| known.base);
+        dump(source, options, &mut totals, &mut out)?;
     }
     if options.output == Output::Table {
+        let in_wal = if totals.in_wal > 0 { format!(", {} more in the WAL", totals.in_wal) } else { String::new() };
         let checked = if options.verify { format!(", {} problems", totals.problems) } else { String::new() };
-        writeln!(out, "{} batches, {} records, {} bytes{checked}", totals.batches, totals.records, totals.bytes)?;
+        let Totals { batches, records, bytes, .. } = totals;
+        writeln!(out, "{batches} batches, {records} records, {bytes} bytes{in_wal}{checked}")?;
     }
     out.flush()?;
     if totals.problems > 0 { Err(Failure::silent(FAILED)) } else { Ok(()) }
 }
 
-fn dump(path: &Path, options: &Options, totals: &mut Totals, out: &mut impl Write) -> Result<(), Failure> {
-    let name = path.display();
-    let mut segment =
-        SegmentFile::open(path).map_err(|error| Failure::new(FAILED, format!("cannot open {name}: {error}")))?;
+fn dump(source: &Source, options: &Options, totals: &mut Totals, out: &mut impl Write) -> Result<(), Failure> {
+    let (name, known) = (source.path.display(), source.known);
+    let partition = known.map(|known| known.partition);
     if options.output == Output::Table {
-        writeln!(out, "{name}")?;
+        let partition = partition.map(|number| format!("partition {number}: ")).unwrap_or_default();
+        writeln!(out, "{partition}{name}")?;
         writeln!(out, "{TITLE}")?;
     }
+    let mut segment = match SegmentFile::open(&source.path, known.map(|known| known.size)) {
+        Ok(segment) => segment,
+        // It was made after the last checkpoint, and the machine stopped before it was there for good.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && known.is_some_and(|known| known.checkpointed == 0) => {
+            return Ok(rest_in_wal(known, 0, options, totals, out)?);
+        }
+        Err(error) => return Err(Failure::new(FAILED, format!("cannot open {name}: {error}"))),
+    };
     loop {
+        let position = segment.position();
+        let may_be_missing = known.is_some_and(|known| position >= known.checkpointed);
         let found = match segment.next() {
+            Ok(Some(found)) if may_be_missing && !is_there(&found, totals.next_offset) => {
+                return Ok(rest_in_wal(known, position, options, totals, out)?);
+            }
             Ok(Some(found)) => found,
             Ok(None) => return Ok(()),
+            Err(stop) if may_be_missing && !matches!(stop, Stop::Io(_)) => {
+                return Ok(rest_in_wal(known, position, options, totals, out)?);
+            }
             // Nothing after it can be read, so it is a problem whether or not anybody asked for a check.
             Err(stop) => {
                 totals.problems += 1;
@@ -66,9 +105,9 @@ fn dump(path: &Path, options: &Options, totals: &mut Totals, out: &mut impl Writ
         totals.batches += 1;
         totals.records += u64::try_from(found.header.record_count).unwrap_or(0);
         totals.bytes += found.header.size as u64;
-        print_batch(&found, options.output, out)?;
+        print_batch(&found, partition, options.output, out)?;
         if options.records {
-            print_records(&found, options, totals, out)?;
+            print_records(&found, partition, options, totals, out)?;
         }
         if options.verify {
             for why in verify(&found, totals.next_offset) {
@@ -77,6 +116,34 @@ fn dump(path: &Path, options: &Options, totals: &mut Totals, out: &mut impl Writ
             }
         }
         totals.next_offset = Some(found.header.next_offset().0);
+    }
+}
+
+/// Whether a batch that no checkpoint covers is in the file: after a crash, what stands in its place means nothing.
+fn is_there(found: &Found, next: Option<i64>) -> bool {
+    verify_crc(&found.batch).is_ok() && next.is_none_or(|next| found.header.base_offset.0 >= next)
+}
+
+/// Says that the file does not have its records from `position` on. That is no damage: the next start writes them.
+fn rest_in_wal(
+    known: Option<Known>,
+    position: u64,
+    options: &Options,
+    totals: &mut Totals,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let bytes = known.map_or(0, |known| known.size.saturating_sub(position));
+    if bytes == 0 {
+        return Ok(());
+    }
+    totals.in_wal += bytes;
+    let message = format!(
+        "the {bytes} bytes from position {position} on lie in the write-ahead log and not yet in this file; the next start \
+         of the server puts them there"
+    );
+    match options.output {
+        Output::Json => write_json_line(out, &JsonLine::Note { position, bytes, message: &message }),
+        Output::Table => writeln!(out, "  NOTE {message}"),
     }
 }
 
@@ -137,10 +204,13 @@ enum JsonLine<'a> {
     Batch(JsonBatch),
     Record(JsonRecord<'a>),
     Problem { position: Option<u64>, message: &'a str },
+    Note { position: u64, bytes: u64, message: &'a str },
 }
 
 #[derive(serde::Serialize)]
 struct JsonBatch {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<u32>,
     position: u64,
     base_offset: i64,
     last_offset: i64,
@@ -159,7 +229,7 @@ struct JsonBatch {
     crc: String,
 }
 
-fn print_batch(found: &Found, output: Output, out: &mut impl Write) -> io::Result<()> {
+fn print_batch(found: &Found, partition: Option<u32>, output: Output, out: &mut impl Write) -> io::Result<()> {
     let BatchHeader { base_offset, leader_epoch, crc, attributes, base_timestamp, max_timestamp, .. } = found.header;
     let BatchHeader { producer_id, producer_epoch, base_sequence, record_count, size, .. } = found.header;
     let codec = match attributes.codec() {
@@ -173,6 +243,7 @@ fn print_batch(found: &Found, output: Output, out: &mut impl Write) -> io::Resul
     let last = found.header.last_offset().0;
     if output == Output::Json {
         let row = JsonBatch {
+            partition,
             position: found.position,
             base_offset: base_offset.0,
             last_offset: last,
@@ -208,9 +279,16 @@ fn print_batch(found: &Found, output: Output, out: &mut impl Write) -> io::Resul
     writeln!(out, "{}", line.trim_end())
 }
 
-fn print_records(found: &Found, options: &Options, totals: &mut Totals, out: &mut impl Write) -> Result<(), Failure> {
+fn print_records(
+    found: &Found,
+    partition: Option<u32>,
+    options: &Options,
+    totals: &mut Totals,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let partition = partition.and_then(|number| i32::try_from(number).ok());
     let result = walk(found, |record| match options.output {
-        Output::Json => write_json_line(out, &JsonLine::Record(JsonRecord { partition: None, record })),
+        Output::Json => write_json_line(out, &JsonLine::Record(JsonRecord { partition, record })),
         Output::Table => {
             let text = |bytes: Option<&[u8]>| match bytes {
                 Some(bytes) => format!("\"{}\"", bytes.escape_ascii()),
