@@ -89,10 +89,12 @@ pub fn resolve(inputs: &Inputs) -> Result<Effective, ConfigError> {
     let mut overrides = BTreeMap::new();
     for (key, (text, source)) in found {
         let name = key.strip_prefix(topic_defaults::PREFIX).unwrap_or(&key).to_owned();
-        if let Err(error) = topic_defaults::check(&name, &text) {
-            problems.push(Problem { at: source.to_string(), message: format!("`{key} = {text}` {error}") });
+        match topic_defaults::check(&name, &text) {
+            Ok(value) => {
+                overrides.insert(name, value);
+            }
+            Err(why) => problems.push(Problem { at: source.to_string(), message: format!("`{key} = {text}`: {why}") }),
         }
-        overrides.insert(name, text.clone());
         values.push(Value { key, text, source });
     }
     if problems.is_empty() {

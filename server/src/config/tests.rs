@@ -167,7 +167,15 @@ fn every_option_has_its_own_flag_and_variable() {
 
 #[test]
 fn a_topic_default_that_makes_no_sense_names_its_source() {
-    let found =
-        problems(&inputs(&[], &[], Some("[topic.defaults]\nsegment.bytes = 1000000\nretention.ms = \"soon\"\n")));
-    assert!(found.starts_with("headwater.toml:3: `topic.defaults.retention.ms = soon` not a number"), "{found}");
+    let file = "[topic.defaults]\nsegment.bytes = 1048576\nretention.ms = \"soon\"\nretention.mss = 5\n";
+    assert_eq!(
+        problems(&inputs(&[], &[], Some(file))),
+        "headwater.toml:3: `topic.defaults.retention.ms = soon`: Invalid value soon for configuration retention.ms: Not a \
+         number of type LONG\n\
+         headwater.toml:4: `topic.defaults.retention.mss = 5`: Unknown topic config name: retention.mss"
+    );
+    let found = problems(&inputs(&[], &[("HEADWATER_TOPIC_DEFAULTS", "retention.ms=1;nonsense=2")], None));
+    assert_eq!(found, "HEADWATER_TOPIC_DEFAULTS: `topic.defaults.nonsense = 2`: Unknown topic config name: nonsense");
+    let found = problems(&inputs(&[("topic.defaults.retention_ms", "5")], &[], None));
+    assert!(found.starts_with("--topic-default retention_ms: "), "{found}");
 }

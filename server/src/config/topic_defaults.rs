@@ -24,8 +24,10 @@ pub fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     text.split(';').map(str::trim).filter(|pair| !pair.is_empty()).map(parse_pair).collect()
 }
 
-/// Checks one setting alone.
-pub fn check(name: &str, value: &str) -> Result<(), String> {
-    let alone = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-    Settings::parse(alone, &Settings::default()).map(|_| ()).map_err(|error| error.why)
+/// Checks one setting alone and gives its value the form that the engine reads. A name that Kafka does not have is refused:
+/// it would be kept and do nothing.
+pub fn check(name: &str, value: &str) -> Result<String, String> {
+    let value = headwater_protocol_kafka::check_topic_setting(name, value)?;
+    let alone = BTreeMap::from([(name.to_owned(), value.clone())]);
+    Settings::parse(alone, &Settings::default()).map(|_| value).map_err(|error| error.why)
 }
