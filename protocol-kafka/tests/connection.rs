@@ -6,8 +6,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use harness::{Client, Server, batch, frame, name, versions};
 use headwater_protocol::metrics::Ended;
 use headwater_protocol_kafka::{Options, TABLE};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, ProduceRequest};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, ProduceRequest};
+use kafka_protocol::messages::{FetchRequest, ListOffsetsRequest, MetadataRequest};
 use kafka_protocol::protocol::StrBytes;
 use std::future::Future;
 use std::time::Duration;
@@ -260,4 +263,30 @@ async fn requests_errors_and_bytes_are_counted() {
     assert_eq!(of("Produce").requests.iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>(), [&(9, 1)]);
     assert_eq!(of("ApiVersions").latency_buckets.iter().sum::<u64>(), 1);
     assert!(snapshot.bytes_received > 0 && snapshot.bytes_sent_memory > 0);
+}
+
+/// One time was taken for all that a poll did, so an answer that waits for nothing had a latency of exactly 0: Metadata,
+/// ListOffsets and most fetches. Only what waited for the medium was seen.
+#[tokio::test]
+async fn an_answer_that_waits_for_nothing_takes_time_too() {
+    let server = Server::start(Options::default());
+    server.topic("orders", 200, &[]).await;
+    let mut client = server.connect();
+    let start = tokio::time::Instant::now();
+    client.call(9, &MetadataRequest::default().with_topics(None)).await;
+    let waited = start.elapsed();
+    let partition = |index| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(-1);
+    let topic = ListOffsetsTopic::default().with_name(name("orders").into());
+    let topic = topic.with_partitions((0..200).map(partition).collect());
+    client.call(6, &ListOffsetsRequest::default().with_topics(vec![topic])).await;
+    let partition = |index| FetchPartition::default().with_partition(index).with_partition_max_bytes(1);
+    let topic = FetchTopic::default().with_topic(name("orders").into());
+    let topic = topic.with_partitions((0..200).map(partition).collect());
+    client.call(12, &FetchRequest::default().with_max_wait_ms(0).with_topics(vec![topic])).await;
+    let snapshot = server.ctx.metrics().snapshot();
+    let taken = |name: &str| snapshot.operations.iter().find(|operation| operation.name == name).unwrap().latency_sum;
+    for operation in ["Metadata", "ListOffsets", "Fetch"] {
+        assert!(taken(operation) > Duration::ZERO, "{operation}");
+    }
+    assert!(taken("Metadata") <= waited, "{:?} of {waited:?}", taken("Metadata"));
 }
