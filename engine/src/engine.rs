@@ -129,7 +129,8 @@ impl Engine {
         Engine::open_with(env, options, true)
     }
 
-    fn open_with(env: Env, options: Options, repair: bool) -> Result<(Engine, Option<String>), OpenError> {
+    fn open_with(env: Env, mut options: Options, repair: bool) -> Result<(Engine, Option<String>), OpenError> {
+        options.topic_defaults.durability.get_or_insert(options.durability);
         let recovered = recover(env, options, repair)?;
         let cell = recovered.cell;
         let refreshed = cell.shared.space.refresh(&*cell.shared.env.disk);

@@ -49,7 +49,7 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// A segment is closed when its first record is older than this.
     pub segment_ms: i64,
-    /// Bytes kept per partition; -1 for no bound.
+    /// Bytes kept per partition; negative for no bound.
     pub retention_bytes: i64,
     /// Age of records kept; -1 for no bound.
     pub retention_ms: i64,
@@ -122,7 +122,7 @@ impl Settings {
         match name {
             "segment.bytes" => self.segment_bytes = number(value, 1)?,
             "segment.ms" => self.segment_ms = number(value, 1)?,
-            "retention.bytes" => self.retention_bytes = number(value, -1)?,
+            "retention.bytes" => self.retention_bytes = number(value, i64::MIN)?,
             "retention.ms" => self.retention_ms = number(value, -1)?,
             "max.message.bytes" => self.batch_size_max = number(value, 0)?,
             "message.timestamp.type" => {
