@@ -1,0 +1,82 @@
+//! How long a start takes, and what it costs.
+
+use anyhow::{Context, Result, ensure};
+use headwater_benches::kafka::produce::{self, Plan};
+use headwater_tests::server::Setup;
+use std::path::Path;
+use std::time::Duration;
+
+const EMPTY_READY_MAX: Duration = Duration::from_millis(100);
+const EMPTY_MIB_MAX: f64 = 30.0;
+const LOADED_READY_MAX: Duration = Duration::from_millis(500);
+const LOAD_BYTES: u64 = 1_000_000_000;
+
+/// The best of several: another process may have the machine meanwhile.
+#[test]
+fn empty_start_takes_a_tenth_of_a_second_and_little_memory() {
+    let _alone = headwater_tests::alone();
+    let (mut ready, mut memory) = (Duration::MAX, f64::MAX);
+    for _ in 0..10 {
+        let setup = Setup::new(Path::new(crate::FOLDER)).expect("a folder");
+        let server = setup.start().expect("a server");
+        ready = ready.min(server.ready_after);
+        memory = memory.min(server.anonymous_mib().expect("its memory"));
+        println!("empty start: ready after {:.1?}, {memory:.1} MiB of anonymous memory", server.ready_after);
+        server.terminate().expect("an end");
+        if ready < EMPTY_READY_MAX && memory < EMPTY_MIB_MAX {
+            break;
+        }
+    }
+    assert!(ready < EMPTY_READY_MAX, "an empty start takes {ready:?}");
+    assert!(memory < EMPTY_MIB_MAX, "an empty server takes {memory} MiB");
+}
+
+#[test]
+fn after_a_gigabyte_of_load_it_is_ready_in_half_a_second() {
+    let _alone = headwater_tests::alone();
+    measure().unwrap_or_else(|error| panic!("{error:?}"));
+}
+
+fn measure() -> Result<()> {
+    let setup = Setup::new(Path::new(crate::FOLDER))?;
+    let mut best = (Duration::MAX, Duration::MAX);
+    for attempt in 0..3 {
+        let server = setup.start()?;
+        let plan = Plan {
+            address: server.kafka,
+            topic: "load".into(),
+            partitions: 16,
+            acks: -1,
+            connections: 4,
+            in_flight: 4,
+            batch_bytes: 64 << 10,
+            record_bytes: 1 << 10,
+            total_bytes: LOAD_BYTES,
+            duration: Duration::ZERO,
+            pid: None,
+        };
+        let load = produce::run(&plan).context("loading")?;
+        server.kill()?;
+        let server = setup.start()?;
+        let killed = server.ready_after;
+        let memory = server.anonymous_mib()?;
+        let ended = server.terminate()?;
+        let server = setup.start()?;
+        let clean = server.ready_after;
+        server.terminate()?;
+        println!(
+            "after {:.1} GB of load ({:.0} MB/s): ready {killed:.0?} after a kill ({memory:.1} MiB); ended in {ended:.0?}; \
+             ready {clean:.0?} after that",
+            f64::from(attempt + 1) * LOAD_BYTES as f64 / 1e9,
+            load.mb_per_s
+        );
+        best = (best.0.min(killed), best.1.min(clean));
+        if best.0 < LOADED_READY_MAX && best.1 < LOADED_READY_MAX {
+            break;
+        }
+    }
+    setup.check_log()?;
+    ensure!(best.0 < LOADED_READY_MAX, "after a kill it is ready after {:?}", best.0);
+    ensure!(best.1 < LOADED_READY_MAX, "after a clean end it is ready after {:?}", best.1);
+    Ok(())
+}
