@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  magic     04 22 4d 18
-//!  flags     1 byte: version 01, blocks independent, block checksums, content size, content checksum, 0, dictionary
+//!  flags     1 byte: version 01, blocks independent: 1, block checksums, content size, content checksum, 0, dictionary: 0
 //!  block max 1 byte: 4-7 for 64 KiB, 256 KiB, 1 MiB, 4 MiB
 //!  [content size]     8 bytes
 //!  header checksum    1 byte
@@ -11,10 +11,13 @@
 //! ```
 //! The framing is read here, not by `lz4_flex::frame`: that one takes a frame without its end mark for complete, clears
 //! a buffer of the frame's block maximum for each frame (Go clients ask for 4 MiB in every batch), and copies twice.
+//!
+//! Blocks that refer back to the ones before, and dictionaries, are refused: Apache Kafka's reader takes neither, so its
+//! consumers would be stuck at a batch that has them.
 
 use std::io::Write;
 
-use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
+use lz4_flex::block::{DecompressError, decompress_into};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use twox_hash::XxHash32;
 
@@ -23,14 +26,11 @@ use crate::batch::BatchError;
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const UNCOMPRESSED: u32 = 1 << 31;
-/// How far back a linked block may reach.
-const WINDOW: usize = 64 << 10;
 /// One byte of a long match's length stands for 255 bytes of output; nothing makes more of its bytes.
 const RATIO_MAX: usize = 255;
 
 /// What the frame's header says.
 struct Frame {
-    linked: bool,
     block_checksums: bool,
     content_checksum: bool,
     block_size_max: usize,
@@ -79,13 +79,8 @@ fn inflate(frame: &Frame, block: &[u8], out: &mut Vec<u8>, size_max: usize) -> R
     loop {
         room = room.min(most).min(left);
         out.resize(start + room, 0);
-        let (before, to) = out.split_at_mut(start);
-        let window = before.get(start.saturating_sub(WINDOW)..).filter(|window| frame.linked && !window.is_empty());
-        let result = match window {
-            Some(window) => decompress_into_with_dict(block, to, window),
-            None => decompress_into(block, to),
-        };
-        match result {
+        let to = out.get_mut(start..).unwrap_or_default();
+        match decompress_into(block, to) {
             Ok(count) => {
                 out.truncate(start + count);
                 return Ok(());
@@ -126,6 +121,9 @@ impl<'a> Input<'a> {
         if flags & 0b1100_0011 != 0b0100_0000 || block_max & 0b1000_1111 != 0 {
             return Err(unreadable("lz4", "the frame's flags are not supported"));
         }
+        if flags & 0b0010_0000 == 0 {
+            return Err(unreadable("lz4", "blocks that depend on the ones before are not supported"));
+        }
         let block_size_max = match block_max >> 4 {
             4 => 64 << 10,
             5 => 256 << 10,
@@ -144,7 +142,6 @@ impl<'a> Input<'a> {
             return Err(unreadable("lz4", "the frame header's checksum does not match"));
         }
         Ok(Frame {
-            linked: flags & 0b0010_0000 == 0,
             block_checksums: flags & 0b0001_0000 != 0,
             content_checksum: flags & 0b0000_0100 != 0,
             block_size_max,
