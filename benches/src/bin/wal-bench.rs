@@ -105,7 +105,7 @@ fn run(args: &Args, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
     println!("{:?}", report.machine);
     println!("{}", report.table(&columns));
     if let Some(out) = &args.out {
-        fs::write(out, serde_json::to_vec_pretty(&report)?)?;
+        fs::write(out, serde_json::to_vec(&report)?)?;
     }
     Ok(())
 }
