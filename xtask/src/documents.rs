@@ -11,7 +11,7 @@ const PAGES: &[(&str, &str)] = &[("docs/operations.md", "operations"), ("docs/co
 
 /// Pages that are stale or missing.
 pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
-    let binary = workspace.build()?;
+    let binary = workspace.build("headwater")?;
     let mut findings = Vec::new();
     for (file, name) in PAGES {
         match (generate(&binary, name), read(&workspace.root.join(file))) {
@@ -25,7 +25,7 @@ pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
 
 /// Writes every page.
 pub fn write(workspace: &Workspace) -> Result<()> {
-    let binary = workspace.build()?;
+    let binary = workspace.build("headwater")?;
     for (file, name) in PAGES {
         let page = generate(&binary, name)?;
         std::fs::write(workspace.root.join(file), page).with_context(|| format!("cannot write {file}"))?;

@@ -72,7 +72,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         Run::Reference => true,
         Run::CargoTest { .. } | Run::Comparison { .. } => false,
     };
-    let server = if suites.iter().all(|suite| no_server(suite)) { PathBuf::new() } else { workspace.build()? };
+    let server =
+        if suites.iter().all(|suite| no_server(suite)) { PathBuf::new() } else { workspace.build("headwater")? };
     let (mut total, mut failed) = (Counts::default(), Vec::new());
     for suite in suites {
         let start = Instant::now();

@@ -58,12 +58,12 @@ impl Workspace {
         command
     }
 
-    /// Builds every program in the release profile, and returns the server's path. All of the workspace at once, so
-    /// that the features of the dependencies, and with them their builds, are the ones that the tests use.
-    pub fn build(&self) -> Result<PathBuf> {
-        let status = self.cargo(&["build", "--quiet", "--release", "--workspace", "--bins"]).status()?;
-        ensure!(status.success(), "the release build failed");
-        Ok(self.target.join("release").join("headwater"))
+    /// Builds a program in the release profile, and returns its path. The whole workspace is named although one program is
+    /// built: then the features of the dependencies, and with them their builds, are the same for every program.
+    pub fn build(&self, program: &str) -> Result<PathBuf> {
+        let status = self.cargo(&["build", "--quiet", "--release", "--workspace", "--bin", program]).status()?;
+        ensure!(status.success(), "the release build of {program} failed");
+        Ok(self.target.join("release").join(program))
     }
 }
 

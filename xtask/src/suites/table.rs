@@ -80,7 +80,8 @@ impl Tool {
     }
 }
 
-/// The suites, in the order in which they run.
+/// The suites, in the order in which they run. The parts run inside `rust` too, where `--all` asks for their long form as
+/// well; rows of their own are for the people who work on them.
 pub const SUITES: &[Suite] = &[
     Suite {
         name: "rust",
@@ -92,11 +93,43 @@ pub const SUITES: &[Suite] = &[
     },
     Suite {
         name: "golden",
-        about: "the reference's recorded answers against ours; a part of `rust`",
+        about: "the reference's recorded answers against ours",
         tier: Tier::Part,
         needs: &[],
         minutes_max: 20,
         run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "golden"] },
+    },
+    Suite {
+        name: "simulation",
+        about: "1,000 random runs stopped after every operation of a simulated disk",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 120,
+        run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "sim"] },
+    },
+    Suite {
+        name: "crash",
+        about: "a real server killed under load, 200 rounds",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 120,
+        run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "crash"] },
+    },
+    Suite {
+        name: "bad-input",
+        about: "clients that misbehave, disks that are full or broken",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 120,
+        run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "bad_input"] },
+    },
+    Suite {
+        name: "mutated-frames",
+        about: "1,000,000 mutated requests",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 120,
+        run: Run::CargoTest { arguments: &["--package", "headwater-protocol-kafka", "--test", "mutated"] },
     },
     Suite {
         name: "kafka-python",
