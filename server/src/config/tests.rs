@@ -1,3 +1,5 @@
+//! Where a setting comes from, and what is refused.
+
 use super::options::OPTIONS;
 use super::resolve::Source;
 use super::*;
