@@ -116,22 +116,28 @@ impl Scanner {
             return Ok(Some(what));
         }
         let incarnation = self.incarnation_of(self.next);
-        let newer = self.slots.iter().filter_map(|slot| slot.first).find(|first| first.incarnation > incarnation);
-        if let Some(first) = newer {
-            let run = first.incarnation;
-            return Ok(Some(format!("block {} is of run {run}, which no checkpoint knows", first.sequence)));
+        let mut block = Vec::new();
+        let mut suspects = Vec::new();
+        for slot in &self.slots {
+            if slot.number == self.at.slot {
+                suspects.push((slot, self.at.position));
+            }
+            match first_of(slot, &mut block)? {
+                First::Whole(first) if first.incarnation > incarnation => {
+                    let run = first.incarnation;
+                    return Ok(Some(format!("block {} is of run {run}, which no checkpoint knows", first.sequence)));
+                }
+                // A slot of another lap cannot hold a proof: the missing block would have been written over its first.
+                First::Whole(first) if first.incarnation < incarnation || first.sequence < self.next => {}
+                First::Empty => {}
+                _ if slot.number == self.at.slot => {}
+                _ => suspects.push((slot, SLOT_HEADER_SIZE)),
+            }
         }
         let proves = |header: &BlockHeader| {
             header.incarnation == incarnation && header.sequence > self.next && header.durable_through >= self.next
         };
-        let mut block = Vec::new();
-        for slot in &self.slots {
-            let from = if slot.number == self.at.slot { self.at.position } else { SLOT_HEADER_SIZE };
-            // A slot of another lap cannot hold a proof unless its first block is of this run and later.
-            let later = |first: BlockHeader| first.incarnation == incarnation && first.sequence > self.next;
-            if slot.number != self.at.slot && !slot.first.is_some_and(later) {
-                continue;
-            }
+        for (slot, from) in suspects {
             let mut chunk = vec![0; SCAN_BYTES];
             let mut position = from;
             while position < slot.size {
@@ -165,6 +171,24 @@ impl Scanner {
             .filter(|slot| self.used.iter().any(|used| used.0 == slot.number))
             .try_for_each(|slot| slot.file.sync())
     }
+}
+
+/// What a slot begins with.
+enum First {
+    Whole(BlockHeader),
+    /// Nothing was ever written there.
+    Empty,
+    /// A block was torn, or is damaged.
+    Broken,
+}
+
+fn first_of(slot: &Slot, block: &mut Vec<u8>) -> io::Result<First> {
+    if let Some(header) = read_block(slot, SLOT_HEADER_SIZE, block, |_| true)? {
+        return Ok(First::Whole(header));
+    }
+    let mut bytes = [0; HEADER_SIZE];
+    slot.file.read_at(&mut bytes, SLOT_HEADER_SIZE)?;
+    Ok(if bytes == [0; HEADER_SIZE] { First::Empty } else { First::Broken })
 }
 
 fn header_at(file: &dyn DiskFile, position: u64) -> io::Result<Option<BlockHeader>> {
