@@ -2,9 +2,8 @@
 
 use super::published::Segment;
 use super::{Partition, ReadError};
-use crate::batch::{self, BatchHeader, Records};
+use crate::batch::{self, Records};
 use crate::ids::{Epoch, FileId, Offset, TimestampMs};
-use crate::segment::files::SegmentFile;
 use crate::segment::walk::HeaderWalk;
 use std::io;
 use std::sync::Arc;
@@ -86,11 +85,12 @@ impl Partition {
         let epochs = self.published.lock().epochs.clone();
         let mut greatest = TimestampMs(-1);
         let mut walk = HeaderWalk::new(&file, 0, candidate.base, candidate.size);
-        while let Some((position, header)) = walk.next_batch().inspect_err(|error| self.report(error))? {
+        let mut bytes = Vec::new();
+        while let Some((_, header)) = walk.next_checked(&epochs, &mut bytes).inspect_err(|error| self.report(error))? {
             if header.next_offset() <= log_start || header.max_timestamp <= greatest {
                 continue;
             }
-            let records = self.records_at(&file, position, &header, &epochs)?;
+            let records = self.records_in(&mut bytes)?;
             for record in records.iter() {
                 let record = record.map_err(|error| ReadError::Corrupt(error.to_string()))?;
                 if record.offset >= log_start {
@@ -101,20 +101,11 @@ impl Partition {
         Ok(greatest)
     }
 
-    /// The records of a stored batch, checked.
-    fn records_at(
-        &self,
-        file: &SegmentFile,
-        position: u64,
-        header: &BatchHeader,
-        epochs: &[(Epoch, Offset)],
-    ) -> Result<Records, ReadError> {
-        let end = position + header.size as u64;
-        file.verify(position, header.base_offset, end, false, epochs).inspect_err(|error| self.report(error))?;
-        let mut bytes = vec![0; header.size];
-        file.read_exact_at(&mut bytes, position)?;
-        let decompressed_max = self.settings().decompressed_size_max;
-        batch::records_of(&bytes.into(), decompressed_max).map_err(|error| ReadError::Corrupt(error.to_string()))
+    /// The records of a batch that was read and checked.
+    fn records_in(&self, bytes: &mut Vec<u8>) -> Result<Records, ReadError> {
+        let bytes = std::mem::take(bytes).into();
+        let records = batch::records_of(&bytes, self.settings().decompressed_size_max);
+        records.map_err(|error| ReadError::Corrupt(error.to_string()))
     }
 
     fn candidates(&self, at: TimestampMs) -> Result<Vec<Candidate>, ReadError> {
@@ -143,12 +134,14 @@ impl Partition {
         let log_start = self.published.lock().log_start;
         let epochs = self.published.lock().epochs.clone();
         let mut walk = HeaderWalk::new(&file, position, offset, candidate.size);
-        while let Some((position, header)) = walk.next_batch().inspect_err(|error| self.report(error))? {
+        let mut bytes = Vec::new();
+        // Batches that are passed over are checked as well: damage to one must not hide what was looked for.
+        while let Some((_, header)) = walk.next_checked(&epochs, &mut bytes).inspect_err(|error| self.report(error))? {
             if !wanted(header.max_timestamp) || header.next_offset() <= log_start {
                 continue;
             }
             let found = |offset, timestamp| Some(TimePoint { offset, timestamp, epoch: header.leader_epoch });
-            let records = self.records_at(&file, position, &header, &epochs)?;
+            let records = self.records_in(&mut bytes)?;
             for record in records.iter() {
                 let record = record.map_err(|error| ReadError::Corrupt(error.to_string()))?;
                 if record.offset >= log_start && wanted(record.timestamp) {

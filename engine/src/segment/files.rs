@@ -2,8 +2,9 @@
 
 use super::index::Index;
 use super::walk::{HeaderWalk, WalkError};
+use crate::batch::verify_crc;
 use crate::env::{Disk, DiskFile, OpenMode};
-use crate::ids::{Epoch, FileId, Offset};
+use crate::ids::{Epoch, FileId, Offset, TimestampMs};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::io;
@@ -145,9 +146,15 @@ impl SegmentFile {
             Some(index) => index,
             None => {
                 let mut walk = HeaderWalk::new(self, 0, base, end);
-                let mut headers = Vec::new();
-                while let Some(next) = walk.next_batch()? {
-                    headers.push(next);
+                let (mut headers, mut bytes) = (Vec::new(), Vec::new());
+                while let Some((position, mut header)) = walk.next_batch()? {
+                    bytes.resize(header.size, 0);
+                    self.read_exact_at(&mut bytes, position)?;
+                    if verify_crc(&bytes).is_err() {
+                        // What it says of times cannot be trusted: whoever looks for one must come here and meet the damage.
+                        header.max_timestamp = TimestampMs(i64::MAX);
+                    }
+                    headers.push((position, header));
                 }
                 Index::rebuild(headers.into_iter())
             }

@@ -69,10 +69,31 @@ impl<'a> HeaderWalk<'a> {
         self.expected = header.next_offset();
         Ok(Some((at, header)))
     }
+
+    /// The next batch, all of it, in `bytes`: its CRC is checked, and its epoch against the partition's list of epochs and
+    /// where they start.
+    pub fn next_checked(
+        &mut self,
+        epochs: &[(Epoch, Offset)],
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<(u64, BatchHeader)>, WalkError> {
+        let Some((at, header)) = self.next_batch()? else { return Ok(None) };
+        bytes.resize(header.size, 0);
+        self.file.read_exact_at(bytes, at)?;
+        let after = epochs.partition_point(|(_, start)| *start <= header.base_offset);
+        let epoch = after.checked_sub(1).and_then(|index| epochs.get(index)).map(|(epoch, _)| *epoch);
+        let why = match verify_crc(bytes) {
+            Err(why) => why.to_string(),
+            Ok(()) if epoch.is_none_or(|epoch| epoch == header.leader_epoch) => return Ok(Some((at, header))),
+            Ok(()) => format!("epoch {} is not that of the log there", header.leader_epoch),
+        };
+        self.position = at;
+        Err(self.corrupt(why))
+    }
 }
 
 /// Reads `[position, end)`, whole batches, the first with base offset `base`, and checks them: CRCs, offsets without a
-/// gap, and each batch's epoch against the partition's list of epochs and where they start.
+/// gap, epochs.
 pub fn verify(
     file: &SegmentFile,
     position: u64,
@@ -82,19 +103,6 @@ pub fn verify(
 ) -> Result<(), WalkError> {
     let mut walk = HeaderWalk::new(file, position, base, end);
     let mut bytes = Vec::new();
-    while let Some((at, header)) = walk.next_batch()? {
-        bytes.resize(header.size, 0);
-        file.read_exact_at(&mut bytes, at)?;
-        if let Err(why) = verify_crc(&bytes) {
-            walk.position = at;
-            return Err(walk.corrupt(why));
-        }
-        let after = epochs.partition_point(|(_, start)| *start <= header.base_offset);
-        let epoch = after.checked_sub(1).and_then(|index| epochs.get(index)).map(|(epoch, _)| *epoch);
-        if epoch.is_some_and(|epoch| epoch != header.leader_epoch) {
-            walk.position = at;
-            return Err(walk.corrupt(format!("epoch {} is not that of the log there", header.leader_epoch)));
-        }
-    }
+    while walk.next_checked(epochs, &mut bytes)?.is_some() {}
     Ok(())
 }
