@@ -15,6 +15,7 @@
 mod batches;
 mod draw;
 mod expectation;
+mod flips;
 mod model;
 mod random;
 mod script;
@@ -31,3 +32,8 @@ macro_rules! ensure {
     };
 }
 pub(crate) use ensure;
+
+/// Whether the long form of the tests was asked for.
+fn is_long() -> bool {
+    std::env::var_os("HEADWATER_TEST_ALL").is_some()
+}

@@ -3,6 +3,7 @@
 
 use crate::batches::Recipe;
 use crate::draw::{Draw, mix};
+use crate::is_long;
 use crate::state::{Key, PartitionState, after};
 use crate::stops::{Lookout, When, message};
 use crate::world::{Config, End, Step, World};
@@ -48,7 +49,7 @@ pub fn run(seed: u64, when: When, actions: u64) -> (Result<Ran, String>, u64) {
     }));
     let outcome = match outcome {
         Ok(Ok(ran)) => Ok(ran),
-        Ok(Err(End::Wrong(why))) => Err(why),
+        Ok(Err(End::Wrong(why) | End::Failed(why))) => Err(why),
         Ok(Err(End::Stopped)) => lookout.look_at_stopped(2).map(|()| Ran { operations: 0, trace: 0 }),
         Err(panic) => Err(format!("panic: {}", message(&*panic))),
     };
@@ -260,7 +261,7 @@ fn repeated(world: &World, key: Key, index: usize, producer: (i64, i16, i32)) ->
 
 /// Which seeds to run.
 fn seeds(few: u64) -> std::ops::Range<u64> {
-    let count = if std::env::var_os("HEADWATER_TEST_ALL").is_some() { 1_000 } else { few };
+    let count = if is_long() { 1_000 } else { few };
     let Ok(text) = std::env::var("HEADWATER_SIM_SEEDS") else { return 0..count };
     let parsed = match text.split_once("..") {
         Some((from, to)) => from.parse().ok().zip(to.parse().ok()).map(|(from, to)| from..to),

@@ -163,7 +163,7 @@ fn run(config: Config, when: When) -> (Result<u64, String>, u64) {
     }));
     let outcome = match outcome {
         Ok(Ok(operations)) => Ok(operations),
-        Ok(Err(End::Wrong(why))) => Err(why),
+        Ok(Err(End::Wrong(why) | End::Failed(why))) => Err(why),
         Ok(Err(End::Stopped)) => lookout.look_at_stopped(IMAGES).map(|()| 0),
         Err(panic) => Err(format!("panic: {}", message(&*panic))),
     };

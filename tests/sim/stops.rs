@@ -168,7 +168,7 @@ impl Lookout {
         }));
         match opened {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(End::Wrong(why))) => Err(why),
+            Ok(Err(End::Wrong(why) | End::Failed(why))) => Err(why),
             Ok(Err(End::Stopped)) => Err("the image stopped".to_owned()),
             Err(panic) => Err(format!("panic: {}", message(&*panic))),
         }

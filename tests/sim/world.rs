@@ -3,15 +3,16 @@
 use crate::batches::{Recipe, Stored};
 use crate::draw::mix;
 use crate::ensure;
-use crate::expectation::read;
+use crate::expectation::{Expectation, read};
 use crate::model::{Answer, Model};
 use crate::state::{Event, Judgement, Key};
 use crate::stops::Lookout;
 use headwater_engine::batch;
+use headwater_engine::env::Env;
 use headwater_engine::env::sim::{self, SimClock, SimDisk};
 use headwater_engine::{
-    AppendError, DeleteRecordsError, Drive, Durability, Engine, Fatal, NewTopic, Offset, Options, Partition, Pending,
-    ReadError, ReadRequest, TimestampMs, TopicError,
+    AppendError, DeleteRecordsError, Drive, Durability, Engine, Fatal, NewTopic, Offset, OpenError, Options, Partition,
+    Pending, ReadError, ReadRequest, TimestampMs, TopicError,
 };
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ use std::sync::Arc;
 pub enum End {
     /// The simulated machine stopped, as it was told to.
     Stopped,
+    /// The engine has stopped itself, or cannot be opened, and says why.
+    Failed(String),
     /// Something is not as it must be.
     Wrong(String),
 }
@@ -127,7 +130,10 @@ impl World {
                 lookout.ended(&disk);
                 return Err(End::Stopped);
             }
-            Err(error) => return Err(End::Wrong(format!("the engine cannot be opened: {error}"))),
+            Err(error) => {
+                lookout.ended(&disk);
+                return Err(End::Failed(error.to_string()));
+            }
         };
         let drive = engine.drive().ok_or_else(|| End::Wrong("the engine drives itself".to_owned()))?;
         let mut guard = model.lock();
@@ -180,12 +186,11 @@ impl World {
         self.lookout.check()?;
         match outcome {
             Ok(value) => Ok(value),
-            Err(_) if self.disk.is_stopped() => {
-                ensure!(self.engine.failure().is_some(), "the engine does not say that it failed");
+            Err(fatal) => {
+                ensure!(self.engine.failure() == Some(fatal.to_string()), "the engine does not say that it failed");
                 self.lookout.ended(&self.disk);
-                Err(End::Stopped)
+                Err(if self.disk.is_stopped() { End::Stopped } else { End::Failed(fatal.to_string()) })
             }
-            Err(fatal) => Err(End::Wrong(format!("the engine failed: {fatal}"))),
         }
     }
 
@@ -545,6 +550,18 @@ impl World {
         World::on(config, image, clock, model, lookout, operations)
     }
 
+    /// Ends the run, and keeps what a kill leaves.
+    pub fn freeze(self) -> Step<Frozen> {
+        let frozen = Frozen {
+            disk: self.disk.kill_image(),
+            config: self.config.clone(),
+            clock: self.clock.clone(),
+            due: self.model().snapshot(false).expectation(false),
+        };
+        self.end()?;
+        Ok(frozen)
+    }
+
     /// Ends the run. The machine goes on to nobody's interest.
     pub fn end(self) -> Step {
         self.disk.watch(|_| ());
@@ -552,5 +569,32 @@ impl World {
         drop(self.engine);
         let stopped = self.model.lock().check_stopped();
         Ok(stopped?)
+    }
+}
+
+/// A data folder that no engine uses, and what is in it.
+pub struct Frozen {
+    pub disk: SimDisk,
+    pub config: Config,
+    pub clock: SimClock,
+    pub due: Expectation,
+}
+
+impl Frozen {
+    /// A copy of the disk, to damage.
+    pub fn copy(&self) -> SimDisk {
+        self.disk.kill_image()
+    }
+
+    pub fn env(&self, disk: &SimDisk) -> Env {
+        sim::env_on(disk, &self.clock, self.config.seed)
+    }
+
+    pub fn clock_ms(&self) -> i64 {
+        self.env(&self.disk).clock.wall().0
+    }
+
+    pub fn open(&self, disk: &SimDisk) -> Result<Engine, OpenError> {
+        Engine::open(self.env(disk), self.config.options())
     }
 }
