@@ -121,3 +121,37 @@ fn deleted_and_remade_topics_do_not_mix() {
     assert_eq!(found.id(), new.id());
     assert_eq!(read_all(&found.partition(0).expect("two")), ["new"]);
 }
+
+/// A partition that never rolled kept all its bytes in the active segment, however many of its records were deleted, so a
+/// disk that it had filled could not be drained.
+#[test]
+fn deleting_all_records_frees_the_segment_that_still_grows() {
+    let (env, disk, clock) = sim::env(4);
+    let engine = Engine::open(env, options()).expect("an empty folder");
+    let mut drive = engine.drive().expect("not started");
+    let topic = create(&engine, &mut drive, new_topic("t", &[]));
+    let partition = topic.partition(0).expect("two");
+    append(&engine, &mut drive, &partition, &batch(1, &["first", "second"]));
+    append(&engine, &mut drive, &partition, &batch(2, &["third"]));
+    let delete = |before, drive: &mut Drive| {
+        let ack = engine.ack();
+        let start = partition.delete_records(before, &ack).expect("an offset in range");
+        drive.settle().expect("healthy");
+        assert!(ack.is_done());
+        (start, partition.size_bytes())
+    };
+    let segments = || {
+        let files = disk.files();
+        let sizes = files.into_iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "log"));
+        sizes.map(|(_, size)| size).collect::<Vec<_>>()
+    };
+    let full = partition.size_bytes();
+    assert_eq!(delete(Some(Offset(2)), &mut drive), (Offset(2), full), "a record is left");
+    assert_eq!(delete(None, &mut drive), (Offset(3), 0));
+    assert!(segments().iter().all(|size| *size == 0), "{:?}", segments());
+    assert_eq!(delete(None, &mut drive), (Offset(3), 0), "an empty one is left alone");
+    assert_eq!(append(&engine, &mut drive, &partition, &batch(3, &["fourth"])), Offset(3));
+    let engine = Engine::open(sim::env_on(&disk.crash_image(1), &clock, 1), options()).expect("a crashed folder");
+    let found = engine.topic("t").expect("a topic").partition(0).expect("two");
+    assert_eq!((found.bounds().log_start, read_all(&found)), (Offset(3), vec!["fourth".to_owned()]));
+}

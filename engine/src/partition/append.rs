@@ -205,8 +205,10 @@ impl Partition {
     }
 
     /// Deletes the records before an offset, or all. `ack` completes when that is durable. Returns the new log start.
+    ///
+    /// When none are left, the active segment goes as well: it may be all that there is to drain a full disk.
     pub fn delete_records(self: &Arc<Self>, before: Option<Offset>, ack: &Ack) -> Result<Offset, DeleteRecordsError> {
-        let front = self.front.lock();
+        let mut front = self.front.lock();
         if front.is_deleted {
             return Err(DeleteRecordsError::Deleted);
         }
@@ -216,6 +218,9 @@ impl Partition {
             return Err(DeleteRecordsError::OutOfRange);
         }
         let offset = offset.max(bounds.log_start);
+        if offset == front.next && front.active.is_some_and(|active| active.position > 0) {
+            self.roll(&mut front)?;
+        }
         self.shared.queue.push(Command::LogStart { partition: self.clone(), offset }, Some(ack))?;
         Ok(offset)
     }
