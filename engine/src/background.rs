@@ -17,6 +17,8 @@ pub struct Background {
     folders: Folders,
     next_slot: u32,
     wal_size: u64,
+    /// The largest slot's size.
+    slot_size_max: u64,
     /// Files of earlier runs that may be in no partition any more; none once they were swept.
     has_orphans: bool,
     scrub: Option<Scrub>,
@@ -33,14 +35,16 @@ impl Background {
         let folders = Folders::of(&cell.shared.options);
         let next_slot = slots.iter().map(|slot| slot.number + 1).max().unwrap_or_default();
         let wal_size = slots.iter().map(|slot| slot.size).sum();
-        Background { cell, folders, next_slot, wal_size, has_orphans: true, scrub: None }
+        let slot_size_max = slots.iter().map(|slot| slot.size).max().unwrap_or_default();
+        Background { cell, folders, next_slot, wal_size, slot_size_max, has_orphans: true, scrub: None }
     }
 
     /// What must not wait long: free space, WAL growth, write-back, sealed segments.
     pub fn tend(&mut self) -> Result<(), Fatal> {
         let shared = &self.cell.shared;
         let disk = &*shared.env.disk;
-        shared.space.refresh(disk).map_err(|error| Fatal::io("asking for free space", &error))?;
+        let queued = shared.queue.bytes();
+        shared.space.refresh(disk, queued).map_err(|error| Fatal::io("asking for free space", &error))?;
         let ranges = std::mem::take(&mut *self.cell.write_back.lock());
         for (file, range) in ranges {
             file.disk_file().start_writeback(range.start, range.end - range.start);
@@ -68,19 +72,23 @@ impl Background {
         }
         let room = options.wal_size_max.saturating_sub(self.wal_size);
         let least = wanted.map_or(0, |size| size + crate::wal::SLOT_HEADER_SIZE);
-        // A block larger than any slot must get one that holds it, whatever the bound: it was admitted.
-        let needs_larger = least > options.wal_slot_bytes_max();
+        // A block larger than any slot must get one that holds it, whatever the bound and however full the disk: it was
+        // admitted, and what drains the disk may wait behind it.
+        let needs_larger = least > self.slot_size_max;
         // The ring doubles: a small slot is there soon, and load that lasts gets large ones.
         let doubled = self.wal_size.clamp(options.wal_slot_bytes(), options.wal_slot_bytes_max());
         let size = doubled.min(room.max(options.wal_slot_bytes())).max(least);
-        if room < size && !needs_larger || self.cell.shared.space.is_short() {
-            return Ok(());
-        }
+        let size = match room >= size && self.cell.shared.space.admit(size) {
+            true => size,
+            false if needs_larger => least,
+            false => return Ok(()),
+        };
         let disk = &*self.cell.shared.env.disk;
         match create_slot(disk, &self.folders.wal, self.next_slot, size) {
             Ok(slot) => {
                 self.next_slot += 1;
                 self.wal_size += slot.size;
+                self.slot_size_max = self.slot_size_max.max(slot.size);
                 self.cell.give_slot(slot);
                 Ok(())
             }

@@ -133,7 +133,7 @@ impl Engine {
         options.topic_defaults.durability.get_or_insert(options.durability);
         let recovered = recover(env, options, repair)?;
         let cell = recovered.cell;
-        let refreshed = cell.shared.space.refresh(&*cell.shared.env.disk);
+        let refreshed = cell.shared.space.refresh(&*cell.shared.env.disk, 0);
         refreshed.map_err(|error| OpenError::Io { doing: "asking for free space".to_owned(), error })?;
         tracing::info!(
             device = recovered.device.name(),

@@ -340,7 +340,7 @@ impl Committer {
                 let Some(head) = piece.first() else { continue };
                 let end = head.position + piece.iter().map(|write| write.bytes.len() as u64).sum::<u64>();
                 file.own(head.position);
-                file.reserve(end);
+                file.reserve(end, &self.cell.shared.space);
                 let parts: Vec<_> = piece.iter().map(|write| IoSlice::new(&block[write.bytes.clone()])).collect();
                 file.disk_file()
                     .write_at(&parts, head.position)

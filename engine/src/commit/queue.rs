@@ -93,7 +93,7 @@ impl Queue {
         if self.bytes.load(Ordering::Relaxed) > self.bytes_max {
             return Err(Refused::Busy);
         }
-        if space.admit(size) { Ok(()) } else { Err(Refused::DiskFull) }
+        if space.admit(size as u64) { Ok(()) } else { Err(Refused::DiskFull) }
     }
 
     /// Queues a command behind all others.

@@ -15,15 +15,15 @@ impl Space {
         Space { free: AtomicI64::new(i64::MAX), reserve: i64::try_from(reserve).unwrap_or(i64::MAX) }
     }
 
-    /// Asks the disk.
-    pub fn refresh(&self, disk: &dyn Disk) -> io::Result<()> {
-        let free = disk.free_bytes()?;
+    /// Asks the disk. `admitted` bytes may come and are not written yet.
+    pub fn refresh(&self, disk: &dyn Disk, admitted: usize) -> io::Result<()> {
+        let free = disk.free_bytes()?.saturating_sub(admitted as u64);
         self.free.store(i64::try_from(free).unwrap_or(i64::MAX), Ordering::Relaxed);
         Ok(())
     }
 
-    /// Whether `size` bytes of records may still come.
-    pub fn admit(&self, size: usize) -> bool {
+    /// Whether `size` bytes, of records or of room made for them ahead, leave the reserve untouched.
+    pub fn admit(&self, size: u64) -> bool {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let free = self.free.load(Ordering::Relaxed);
         if free.saturating_sub(size) < self.reserve {

@@ -3,6 +3,7 @@
 use super::index::Index;
 use super::walk::{HeaderWalk, WalkError};
 use crate::batch::verify_crc;
+use crate::commit::Space;
 use crate::env::{Disk, DiskFile, OpenMode};
 use crate::ids::{Epoch, FileId, Offset, TimestampMs};
 use bytes::Bytes;
@@ -72,16 +73,17 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// Reserves space ahead of a write that ends at `end`. Failing is no harm: the write itself will say when the disk is
-    /// full.
-    pub fn reserve(&self, end: u64) {
+    /// Reserves space ahead of a write that ends at `end`, unless that would take what is kept for draining a full disk.
+    /// Failing is no harm: the write itself will say when the disk is full.
+    pub fn reserve(&self, end: u64, space: &Space) {
         let allocated = self.allocated.load(Ordering::Relaxed);
         if end <= allocated {
             return;
         }
         let step = allocated.clamp(PREALLOCATE_MIN, PREALLOCATE_MAX);
         let target = (end.next_multiple_of(4096)).max(allocated + step);
-        if self.file.preallocate(allocated, target - allocated).is_ok() {
+        let size = target - allocated;
+        if space.admit(size) && self.file.preallocate(allocated, size).is_ok() {
             self.allocated.store(target, Ordering::Relaxed);
         }
     }
