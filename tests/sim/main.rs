@@ -15,7 +15,9 @@
 mod batches;
 mod draw;
 mod expectation;
+mod faults;
 mod flips;
+mod full;
 mod model;
 mod random;
 mod script;

@@ -51,7 +51,8 @@ fn read_everything(world: &mut World) -> Step {
     Ok(())
 }
 
-fn script(mut world: World) -> Step<World> {
+/// Uses everything once.
+pub fn script(mut world: World) -> Step<World> {
     // Topics 0 and 1: one with tiny segments, one with retention.
     world.create("orders", 2, &[("segment.bytes", "700"), ("retention.bytes", "3000")]);
     world.create("audit", 1, &[("retention.ms", "60000"), ("headwater.durability", "fsync")]);

@@ -20,6 +20,8 @@ pub enum When {
     After(u64),
     /// The machine really stops after this operation.
     Stop(u64),
+    /// When the engine has stopped itself.
+    End,
 }
 
 /// What a look needs to know.
@@ -97,6 +99,7 @@ impl Lookout {
         let scene = Scene { config: config.clone(), clock: clock.clone(), model: model.clone() };
         match self.when {
             When::Never => {}
+            When::End => *self.scene.lock() = Some(scene),
             When::Stop(last) => {
                 *self.scene.lock() = Some(scene);
                 if last > before {

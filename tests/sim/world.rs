@@ -104,7 +104,11 @@ pub struct World {
 impl World {
     /// A new machine. The lookout sees every operation from the first on.
     pub fn new(config: Config, lookout: Arc<Lookout>) -> Step<World> {
-        let disk = SimDisk::new(config.seed);
+        World::new_on(SimDisk::new(config.seed), config, lookout)
+    }
+
+    /// The same with a disk that was prepared.
+    pub fn new_on(disk: SimDisk, config: Config, lookout: Arc<Lookout>) -> Step<World> {
         let model = Model::new(config.durability == Durability::Os);
         World::on(config, disk, SimClock::default(), Arc::new(Mutex::new(model)), lookout, 0)
     }
@@ -385,6 +389,10 @@ impl World {
         let ack = self.engine.ack();
         let outcome = partition.append(&batch, &ack);
         let mut model = self.model.lock();
+        if outcome == Err(AppendError::DiskFull) {
+            ensure!(self.config.disk_reserve_bytes > 0, "the disk is called full");
+            return Ok(false);
+        }
         let Some(due) = model.decided.partition(key, index) else {
             ensure!(outcome == Err(AppendError::Deleted), "a batch for a deleted topic is answered {outcome:?}");
             return Ok(false);
