@@ -177,7 +177,10 @@ impl Engine {
                 while !cell.is_closing() {
                     if let Ok(job) = jobs.recv_timeout(Duration::from_millis(200)) {
                         cell.shared.stats.cold_reads.fetch_add(1, Ordering::Relaxed);
-                        job();
+                        // Whoever waits is told by the promise's drop; the thread goes on with other work.
+                        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
+                            tracing::error!("work on a replay thread panicked");
+                        }
                     }
                 }
             };
@@ -365,7 +368,10 @@ fn run_checkpoints(cell: &Arc<Cell>, mut checkpointer: Checkpointer) {
         let written = cell.wal_written.load(Ordering::Relaxed);
         let total = cell.shared.stats.wal_size.load(Ordering::Relaxed);
         let after = options.checkpoint_bytes.min((total / 4).max(1 << 20));
-        let is_due = written - last.1 >= after || clock.monotonic() - last.0 >= options.checkpoint_interval;
+        // A full disk waits for files that only a checkpoint sets free.
+        let frees = cell.shared.space.is_short() && cell.dirty.lock().has_garbage();
+        let is_old = clock.monotonic() - last.0 >= options.checkpoint_interval;
+        let is_due = written - last.1 >= after || is_old || frees;
         if is_due || is_last {
             last = (clock.monotonic(), written);
             if let Err(fatal) = steps(&mut checkpointer) {

@@ -63,6 +63,11 @@ impl DirtySet {
         self.partitions.is_empty() && self.topics.is_empty() && self.garbage.is_empty() && !self.has_new_producers
     }
 
+    /// Whether files wait to be unlinked.
+    pub fn has_garbage(&self) -> bool {
+        !self.garbage.is_empty()
+    }
+
     /// Takes what changed. Called by the committer between two rounds, so that it is the state after exactly one block.
     pub fn capture(&mut self) -> Changes {
         let mut changes = Changes::new();
