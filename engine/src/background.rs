@@ -51,7 +51,7 @@ impl Background {
         }
         let sealed = std::mem::take(&mut *self.cell.sealed.lock());
         for segment in sealed {
-            match shared.files.seal(segment.file, segment.size, &segment.index) {
+            match shared.files.seal(&segment) {
                 // Deleted meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => tracing::warn!("segment {} was not finished: {error}", segment.file),

@@ -19,6 +19,7 @@ mod faults;
 mod flips;
 mod full;
 mod model;
+mod os;
 mod random;
 mod script;
 mod state;

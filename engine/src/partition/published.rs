@@ -34,6 +34,8 @@ pub struct Sealed {
     pub file: FileId,
     pub size: u64,
     pub index: Index,
+    /// The segment that follows.
+    pub next: FileId,
 }
 
 /// Where recent reads ended: a consumer that goes on there needs no look-up.
@@ -80,6 +82,7 @@ impl Published {
             file: last.file,
             size: last.size,
             index: last.index.take().map_or_else(|| Index::starting_at(last.size), |index| *index),
+            next: file,
         });
         self.segments.push(Segment {
             file,

@@ -115,7 +115,8 @@ struct Spot {
     size: u64,
     /// The offset behind the segment's last record.
     end: Offset,
-    is_sealed: bool,
+    /// The segment that follows, when this one is sealed.
+    next_file: Option<FileId>,
     /// The exact position of the wanted offset, from a recent read.
     known: Option<u64>,
     /// Index entries from memory: the floor of the offset and that of the byte bound.
@@ -192,7 +193,7 @@ impl Partition {
             // Either the pages were gone or the CRCs unchecked: reading them to check brings both.
             file.disk_file().read_ahead(start, end - start);
             let epochs = self.published.lock().epochs.clone();
-            let is_tail = spot.is_sealed && end == spot.size;
+            let is_tail = spot.next_file.is_some() && end == spot.size;
             file.verify(start, base, end, is_tail, &epochs).inspect_err(|error| self.report(error))?;
         } else if !file.is_verified(start, end) || !file.disk_file().is_resident(start, end - start) {
             return Ok(None);
@@ -230,7 +231,7 @@ impl Partition {
             file: segment.file,
             size: segment.size,
             end: published.segments.get(at + 1).map_or(bounds.high_watermark, |next| next.base),
-            is_sealed: at + 1 < published.segments.len(),
+            next_file: published.segments.get(at + 1).map(|next| next.file),
             known: published.known_position(segment.file, request.from),
             floor: index.and_then(|index| index.floor_offset(request.from)),
             index_from: index.map_or(segment.size, |index| index.from()),
@@ -257,7 +258,8 @@ impl Partition {
                 let index = match file.index_at_hand() {
                     Some(index) => index,
                     None if may_block => {
-                        file.index(&self.shared.files, spot.base, spot.index_from).inspect_err(|e| self.report(e))?
+                        let index = file.index(&self.shared.files, spot.base, spot.index_from, spot.next_file);
+                        index.inspect_err(|e| self.report(e))?
                     }
                     None => return Ok(None),
                 };

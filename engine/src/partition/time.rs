@@ -27,10 +27,12 @@ struct Candidate {
     floor: Option<(u64, Offset)>,
     /// Whether the file's own index must be asked.
     asks_file: Option<u64>,
+    /// The segment that follows, when this one is sealed.
+    next_file: Option<FileId>,
 }
 
 impl Candidate {
-    fn new(segment: &Segment, at: Option<TimestampMs>) -> Candidate {
+    fn new(segment: &Segment, next: Option<&Segment>, at: Option<TimestampMs>) -> Candidate {
         let index = segment.index.as_deref();
         let floor = at.and_then(|at| index.and_then(|index| index.last_before(|timestamp| timestamp >= at)));
         // A partial index answers only when what it does not cover is surely earlier: it cannot know that.
@@ -41,6 +43,7 @@ impl Candidate {
             size: segment.size,
             floor: floor.filter(|_| is_complete).map(|entry| (entry.position, entry.offset)),
             asks_file: (!is_complete).then(|| index.map_or(segment.size, |index| index.from())),
+            next_file: next.map(|next| next.file),
         }
     }
 }
@@ -68,7 +71,8 @@ impl Partition {
             let whole = greatest(&mut published.segments.iter().filter(|segment| segment.base >= log_start));
             // The greatest of a segment that the log starts in may be that of a record that is gone.
             let cut = published.segments.first().filter(|first| first.base < log_start && first.max_timestamp > whole);
-            (log_start, whole, cut.map(|segment| Candidate::new(segment, None)))
+            let next = published.segments.get(1);
+            (log_start, whole, cut.map(|segment| Candidate::new(segment, next, None)))
         };
         let in_cut = cut.map(|candidate| self.greatest_kept(&candidate, log_start)).transpose()?;
         let greatest = greatest.max(in_cut.unwrap_or(greatest));
@@ -113,8 +117,11 @@ impl Partition {
         if published.is_deleted {
             return Err(ReadError::Deleted);
         }
-        let segments = published.segments.iter().filter(|segment| segment.size > 0 && segment.max_timestamp >= at);
-        Ok(segments.map(|segment| Candidate::new(segment, Some(at))).collect())
+        let segments = published.segments.iter().enumerate();
+        let wanted = segments.filter(|(_, segment)| segment.size > 0 && segment.max_timestamp >= at);
+        Ok(wanted
+            .map(|(number, segment)| Candidate::new(segment, published.segments.get(number + 1), Some(at)))
+            .collect())
     }
 
     fn search(&self, candidate: &Candidate, at: TimestampMs) -> Result<Option<TimePoint>, ReadError> {
@@ -127,7 +134,8 @@ impl Partition {
         };
         let mut from = candidate.floor;
         if let Some(end) = candidate.asks_file.filter(|end| *end > 0) {
-            let index = file.index(&self.shared.files, candidate.base, end).inspect_err(|e| self.report(e))?;
+            let index = file.index(&self.shared.files, candidate.base, end, candidate.next_file);
+            let index = index.inspect_err(|error| self.report(error))?;
             from = index.last_before(wanted).map(|entry| (entry.position, entry.offset));
         }
         let (position, offset) = from.unwrap_or((0, candidate.base));

@@ -6,6 +6,7 @@ use crate::batch::verify_crc;
 use crate::commit::Space;
 use crate::env::{Disk, DiskFile, OpenMode};
 use crate::ids::{Epoch, FileId, Offset, TimestampMs};
+use crate::partition::Sealed;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::io;
@@ -139,12 +140,18 @@ impl SegmentFile {
     }
 
     /// The index of the part `[0, end)` that this process did not publish itself, read or made now when it is not at
-    /// hand. `base` is the segment's base offset. May block.
-    pub fn index(&self, files: &FileTable, base: Offset, end: u64) -> Result<Arc<Index>, WalkError> {
+    /// hand. `base` is the segment's base offset, `next` the segment that follows. May block.
+    pub fn index(
+        &self,
+        files: &FileTable,
+        base: Offset,
+        end: u64,
+        next: Option<FileId>,
+    ) -> Result<Arc<Index>, WalkError> {
         if let Some(index) = self.index.get() {
             return Ok(index.clone());
         }
-        let index = match files.read_index(self.id) {
+        let index = match next.and_then(|next| files.read_index(self.id, next)) {
             Some(index) => index,
             None => {
                 let mut walk = HeaderWalk::new(self, 0, base, end);
@@ -274,9 +281,10 @@ impl FileTable {
     }
 
     /// Finishes a sealed segment: frees what was preallocated, writes its index. Harmless when left undone.
-    pub fn seal(&self, id: FileId, size: u64, index: &Index) -> io::Result<()> {
-        self.get(id)?.file.set_size(size)?;
-        if !index.is_complete() {
+    pub fn seal(&self, segment: &Sealed) -> io::Result<()> {
+        let id = segment.file;
+        self.get(id)?.file.set_size(segment.size)?;
+        if !segment.index.is_complete() {
             // The table's file may know an index of its first part only; whoever needs it makes the whole.
             self.open.lock().pop(&id);
             return Ok(());
@@ -286,10 +294,10 @@ impl FileTable {
             return Ok(());
         }
         let file = self.disk.open(&path, OpenMode::Create)?;
-        file.write_at(&[io::IoSlice::new(&index.encode())], 0)
+        file.write_at(&[io::IoSlice::new(&segment.index.encode(segment.next))], 0)
     }
 
-    fn read_index(&self, id: FileId) -> Option<Index> {
+    fn read_index(&self, id: FileId, next: FileId) -> Option<Index> {
         let file = self.disk.open(&self.path(id, "index"), OpenMode::Read).ok()?;
         let size = usize::try_from(file.size().ok()?).ok()?;
         let mut bytes = vec![0; size];
@@ -300,7 +308,7 @@ impl FileTable {
                 read => filled += read,
             }
         }
-        Index::decode(&bytes)
+        Index::decode(&bytes, next)
     }
 
     /// Unlinks a segment and its index. Readers that hold the file go on.

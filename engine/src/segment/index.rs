@@ -1,17 +1,20 @@
 //! The sparse index: for one batch in every 32 KiB, where it starts and what came before it in time.
 //!
 //! The active segment's entries are kept in memory as batches are published. When a segment is sealed they are written
-//! beside it; a file that is missing or damaged is made again by walking the segment.
+//! beside it; a file that is missing or damaged is made again by walking the segment. So is one whose seal was undone: in
+//! mode `os` a power cut may take the roll that closed a segment and leave the index, while other batches come to the
+//! segment. That is why the file names the segment that followed, whose id is never used twice.
 //!
 //! ```text
 //! file    0    magic "HWIDX\0", format version u16
-//!         8    entry_count u32, crc32c u32 of the entries
-//!         16   entries: offset i64, position u64, max_timestamp i64, append_time i64
+//!         8    next u64: the file that the partition went on in
+//!        16    entry_count u32, crc32c u32 of next and the entries
+//!        24    entries: offset i64, position u64, max_timestamp i64, append_time i64
 //! ```
 
 use crate::batch::{BatchHeader, crc32c};
 use crate::encoding::Reader;
-use crate::ids::{Offset, TimestampMs};
+use crate::ids::{FileId, Offset, TimestampMs};
 use bytes::BufMut;
 
 const MAGIC: &[u8; 8] = b"HWIDX\0\x01\0";
@@ -82,8 +85,8 @@ impl Index {
         after.checked_sub(1).and_then(|index| self.entries.get(index)).copied()
     }
 
-    /// As it lies on disk.
-    pub fn encode(&self) -> Vec<u8> {
+    /// As it lies on disk, for a segment that was followed by `next`.
+    pub fn encode(&self, next: FileId) -> Vec<u8> {
         let mut entries = Vec::with_capacity(self.entries.len() * ENTRY_SIZE);
         for entry in &self.entries {
             entries.put_i64_le(entry.offset.0);
@@ -92,21 +95,24 @@ impl Index {
             entries.put_i64_le(entry.append_time.0);
         }
         let mut out = MAGIC.to_vec();
+        out.put_u64_le(next.0);
         out.put_u32_le(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
-        out.put_u32_le(crc32c(&entries));
+        out.put_u32_le(crc_of(next, &entries));
         out.extend_from_slice(&entries);
         out
     }
 
-    /// Reads a whole index; none when anything about it is wrong.
-    pub fn decode(bytes: &[u8]) -> Option<Index> {
+    /// Reads the whole index of a segment that was followed by `next`; none when anything about it is wrong.
+    pub fn decode(bytes: &[u8], next: FileId) -> Option<Index> {
         let mut reader = Reader(bytes);
         if reader.take(MAGIC.len()).ok()? != MAGIC {
             return None;
         }
+        let followed_by = FileId(reader.u64().ok()?);
         let count = reader.u32().ok()? as usize;
         let crc = reader.u32().ok()?;
-        if reader.0.len() != count.checked_mul(ENTRY_SIZE)? || crc32c(reader.0) != crc {
+        let is_whole = reader.0.len() == count.checked_mul(ENTRY_SIZE)? && crc_of(followed_by, reader.0) == crc;
+        if !is_whole || followed_by != next {
             return None;
         }
         let entries = (0..count).map(|_| {
@@ -135,4 +141,8 @@ impl Index {
         }
         index
     }
+}
+
+fn crc_of(next: FileId, entries: &[u8]) -> u32 {
+    crc32c(&[next.0.to_le_bytes().as_slice(), entries].concat())
 }
