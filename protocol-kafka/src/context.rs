@@ -10,6 +10,9 @@ use headwater_protocol::metrics::Metrics;
 use headwater_protocol::{Phase, Shutdown};
 use kafka_protocol::protocol::StrBytes;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+const HEAVY_CHECKS_MAX: usize = 2;
 
 /// Shared by all connections of a listener.
 pub struct Context {
@@ -24,6 +27,9 @@ pub struct Context {
     pub(crate) fetch_sessions: FetchSessions,
     /// Memory for requests.
     pub(crate) budget: Arc<Budget>,
+    /// Batches that inflate to much are checked by replay threads, so many at once: each takes up to 64 MiB, and reads of
+    /// what is not in memory need those threads too.
+    pub(crate) heavy_checks: Semaphore,
     pub(crate) metrics: Arc<Metrics>,
     shutdown: Option<Shutdown>,
 }
@@ -35,6 +41,7 @@ impl Context {
             cluster_id: StrBytes::from_string(crate::map::cluster_id(engine.data_id())),
             fetch_sessions: FetchSessions::new(&options.limits, engine.node_epoch()),
             budget: Budget::new(options.limits.request_memory_max),
+            heavy_checks: Semaphore::new(HEAVY_CHECKS_MAX),
             metrics: Arc::new(table::metrics()),
             shutdown: None,
             engine,

@@ -290,3 +290,30 @@ async fn an_answer_that_waits_for_nothing_takes_time_too() {
     }
     assert!(taken("Metadata") <= waited, "{:?} of {waited:?}", taken("Metadata"));
 }
+
+/// Connections that had sent many costly requests ahead were served one after the other, each to its end; everybody else
+/// waited for seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn clients_that_send_ahead_leave_others_their_turn() {
+    let server = Server::start(Options::default());
+    server.topic("wide", 5_000, &[]).await;
+    let begun = tokio::time::Instant::now();
+    let mut greedy = Vec::new();
+    for _ in 0..4 {
+        let mut client = server.connect_with(64 << 20).0;
+        for _ in 0..40 {
+            client.send(9, &MetadataRequest::default().with_topics(None)).await;
+        }
+        greedy.push(client);
+    }
+    let mut other = server.connect();
+    other.call(3, &api_versions()).await;
+    let other = begun.elapsed();
+    for client in &mut greedy {
+        for _ in 0..40 {
+            client.receive_frame().await.expect("an answer");
+        }
+    }
+    let all = begun.elapsed();
+    assert!(other * 4 < all, "a small request took {other:?}, the costly ones {all:?}");
+}

@@ -306,3 +306,33 @@ async fn a_connection_queues_no_more_than_its_bound() {
     }
     assert_eq!(topic.partition(0).unwrap().bounds().high_watermark, Offset(10));
 }
+
+/// Inflating a batch took a tenth of a second of the thread that serves all the other connections, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn batches_that_inflate_to_much_do_not_hold_up_other_clients() {
+    let server = Server::start(Options::default());
+    let topic = server.topic("orders", 1, &[]).await;
+    let plain = server.topic("plain", 1, &[("compression.type", "uncompressed")]).await;
+    let zeros = "0".repeat(60 << 20);
+    let heavy = compressed(Codec::Zstd, &[&zeros]);
+    assert!(heavy.len() < 100_000, "{} bytes", heavy.len());
+    let bomb = compressed(Codec::Zstd, &[&zeros, &zeros]);
+    let begun = tokio::time::Instant::now();
+    let mut waiting = Vec::new();
+    for (topic, batch, code) in [(&topic, &heavy, 0), (&plain, &heavy, 10), (&topic, &bomb, 10)].repeat(4) {
+        let mut client = server.connect();
+        let id = client.send(11, &request(11, topic, -1, vec![(0, Some(batch.clone()))])).await;
+        waiting.push(async move {
+            let answer = client.receive::<ProduceRequest>(11, id).await;
+            assert_eq!(answer.responses[0].partition_responses[0].error_code, code);
+        });
+    }
+    let mut other = server.connect();
+    produce(&mut other, 11, &request(11, &topic, -1, vec![(0, Some(batch(&["small"])))])).await;
+    let other = begun.elapsed();
+    for one in waiting {
+        one.await;
+    }
+    let all = begun.elapsed();
+    assert!(other * 4 < all, "a small batch took {other:?}, the heavy ones {all:?}");
+}

@@ -10,7 +10,7 @@
 //! A connection is one task and one state machine, polled whenever anything happens. It handles one request at a time; but
 //! when a Produce has queued its batches, the next Produce may start while the medium still works on them, so a client that
 //! sends ahead fills whole commit rounds. Any other request waits until those before it are answered. Answers that are ready
-//! together leave in one write.
+//! together leave in one write. After a millisecond of work other connections have their turn.
 //!
 //! One frame is read ahead, even while a fetch waits for records: that is how a client's leaving is noticed. Everything has a
 //! bound (`Limits`): when answers wait, no more requests are read; when the client does not read them, the connection ends.
@@ -41,8 +41,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, Sleep};
+
+/// A connection that has worked for so long lets the others have their turn, however many requests it has sent ahead.
+const TURN: Duration = Duration::from_millis(1);
 
 /// Serves Kafka on `listener` until the shutdown. `metrics` come from `metrics()`.
 pub async fn serve(
@@ -152,6 +156,7 @@ impl<T: Transport> Connection<T> {
     /// Does everything that can be done now.
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Ended> {
         let now = Instant::now();
+        let mut is_over = false;
         loop {
             let mut progress = self.poll_current(cx);
             progress |= self.poll_answers(cx, now);
@@ -159,12 +164,15 @@ impl<T: Transport> Connection<T> {
             progress |= self.start();
             if progress {
                 self.active = now;
-                continue;
+                is_over = now.elapsed() >= TURN;
+                if !is_over {
+                    continue;
+                }
             }
-            // Only when nothing else is to be done, so that answers leave together.
+            // Only when nothing else is to be done now, so that answers leave together.
             match self.poll_send(cx, now) {
-                Poll::Ready(Ok(true)) => continue,
-                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Ok(true)) if !is_over => continue,
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(ended)) => return Poll::Ready(ended),
                 Poll::Pending => break,
             }
@@ -174,6 +182,10 @@ impl<T: Transport> Connection<T> {
                 return Poll::Ready(ended);
             }
             break;
+        }
+        if is_over {
+            // There may be more to do that nobody wakes the task for.
+            cx.waker().wake_by_ref();
         }
         self.poll_timer(cx)
     }

@@ -11,7 +11,7 @@ use crate::codec::produce::{PartitionBody, ProduceBody, TopicBody, decode};
 use crate::context::Context;
 use crate::map::{Failure, topic_id_from};
 use bytes::Bytes;
-use headwater_engine::batch::{BatchHeader, Rules, TimestampType, check};
+use headwater_engine::batch::{BatchError, BatchHeader, CheckedBatch, Rules, TimestampType, check};
 use headwater_engine::{Ack, AppendError, Topic};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ProduceResponse;
@@ -24,6 +24,11 @@ use tokio::time::Instant;
 
 /// The first version of record batches as we store them; versions below carry older formats and are only advertised.
 const VERSION_MIN: i16 = 3;
+
+/// A batch that inflates to more is checked by a replay thread.
+const INFLATED_HERE_MAX: usize = 1 << 20;
+/// A larger batch is compressed anew by a replay thread.
+const RECOMPRESSED_HERE_MAX: usize = 64 << 10;
 
 /// The first pause when the engine is busy; it doubles up to the longest one.
 const BUSY_PAUSE_FIRST: Duration = Duration::from_millis(1);
@@ -85,6 +90,12 @@ fn is_transactional(batch: &Bytes) -> bool {
     BatchHeader::parse(batch).is_ok_and(|header| header.attributes.is_transactional())
 }
 
+/// Whether the topic demands another codec than the producer's.
+fn is_recompressed(batch: &Bytes, rules: &Rules) -> bool {
+    let codec = BatchHeader::parse(batch).ok().and_then(|header| header.attributes.codec().ok());
+    rules.compression.is_some() && rules.compression != codec
+}
+
 /// One request being worked on.
 struct Run<'a> {
     ctx: &'a Context,
@@ -132,6 +143,23 @@ impl Run<'_> {
         Ok(answer)
     }
 
+    /// Checks a batch. What takes long is done by a replay thread: this one serves many connections.
+    async fn check(&self, records: Bytes, rules: &Rules) -> Result<CheckedBatch, Failure> {
+        let inflated_max = rules.decompressed_size_max.min(INFLATED_HERE_MAX);
+        if !is_recompressed(&records, rules) || records.len() <= RECOMPRESSED_HERE_MAX {
+            let here = Rules { decompressed_size_max: inflated_max, ..*rules };
+            match check(records.clone(), &here) {
+                Err(BatchError::Bomb { .. }) if inflated_max < rules.decompressed_size_max => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+        // It is never closed; without a permit the check is done all the same.
+        let _permit = self.ctx.heavy_checks.acquire().await;
+        let rules = *rules;
+        let checked = self.ctx.engine.offload(move || check(records, &rules)).await;
+        Ok(checked??)
+    }
+
     async fn partition(
         &mut self,
         topic: &Topic,
@@ -151,9 +179,9 @@ impl Run<'_> {
             let why = "this server does not coordinate transactions, so none can be open";
             return Ok(Err(Failure::because(ResponseError::InvalidTxnState, why)));
         }
-        let batch = match check(records, rules) {
+        let batch = match self.check(records, rules).await {
             Ok(batch) => batch,
-            Err(error) => return Ok(Err(error.into())),
+            Err(failure) => return Ok(Err(failure)),
         };
         let mut pause = BUSY_PAUSE_FIRST;
         loop {
