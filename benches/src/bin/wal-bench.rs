@@ -7,6 +7,7 @@
 use clap::{Parser, ValueEnum};
 use headwater_benches::machine::{self, Machine};
 use headwater_benches::wal::calm::Gate;
+use headwater_benches::wal::segments::Durability;
 use headwater_benches::wal::{methods, partitions, report::Report};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -41,6 +42,12 @@ struct Args {
     /// The most bytes in a round.
     #[arg(long, default_value_t = 1 << 20)]
     round_bytes_max: usize,
+    /// Segment bytes between two checkpoints, in KiB.
+    #[arg(long, default_value_t = 192 << 10)]
+    checkpoint_kib: u64,
+    /// A segment file's dirty bytes are pushed to the device in pieces of so many KiB.
+    #[arg(long, default_value_t = 1 << 10)]
+    writeback_kib: u64,
     /// Runs only the cases whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -85,8 +92,15 @@ fn run(args: &Args, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
         }
         What::Partitions => {
             settings.insert("wal_bytes", partitions::WAL_BYTES.to_string());
-            settings.insert("checkpoint_bytes", partitions::CHECKPOINT_BYTES.to_string());
-            let cases = partitions::measure(dir, effort, args.round_bytes_max, &args.only, &mut gate)?;
+            settings.insert("checkpoint_kib", args.checkpoint_kib.to_string());
+            settings.insert("writeback_kib", args.writeback_kib.to_string());
+            let checkpoint = Durability::Checkpoint {
+                // More than half of the WAL would leave no room to write while a checkpoint runs.
+                every_bytes: (args.checkpoint_kib << 10).min(partitions::WAL_BYTES / 2),
+                wal_bytes: partitions::WAL_BYTES,
+                writeback_bytes: args.writeback_kib << 10,
+            };
+            let cases = partitions::measure(dir, effort, args.round_bytes_max, &args.only, &mut gate, checkpoint)?;
             ("WAL and segments, or synced segments", partitions::VARIED, partitions::COLUMNS.to_vec(), cases)
         }
     };

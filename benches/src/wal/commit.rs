@@ -214,11 +214,8 @@ mod tests {
     /// Runs one method in a folder of its own; `None` where the machine refuses it (io_uring in containers, direct I/O on
     /// some file systems).
     fn run_in_folder(method: Method, wal_bytes: u64, recycle: bool) -> Option<Measured> {
-        let dir = std::env::temp_dir().join(format!(
-            "wal-bench-test-{}-{}-{recycle}",
-            std::process::id(),
-            method.name().replace('|', "-")
-        ));
+        let dir =
+            std::env::temp_dir().join(format!("wal-bench-test-{}-{}-{recycle}", std::process::id(), method.name()));
         std::fs::create_dir(&dir).unwrap();
         let wal = dir.join("wal");
         create_file(&wal, wal_bytes, true, method.is_direct()).unwrap();

@@ -47,7 +47,7 @@ impl Method {
             Self::Null => "null".into(),
             Self::Fdatasync => "pwrite+fdatasync".into(),
             Self::Dsync => "O_DSYNC".into(),
-            Self::Direct => "O_DIRECT|O_DSYNC".into(),
+            Self::Direct => "O_DIRECT+O_DSYNC".into(),
             Self::Uring(depth) => format!("io_uring depth {depth}"),
             Self::UringEager(depth) => format!("io_uring eager {depth}"),
         }

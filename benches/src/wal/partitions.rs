@@ -28,19 +28,19 @@ pub const COLUMNS: [&str; 9] = [
 
 /// Size of the WAL file, recycled.
 pub const WAL_BYTES: u64 = 512 << 20;
-/// A checkpoint for every so many segment bytes.
-pub const CHECKPOINT_BYTES: u64 = 192 << 20;
 
 const PARTITIONS: [usize; 4] = [1, 100, 1_000, 10_000];
 /// Bytes of a record with the head of its batch, and how many writers have one outstanding.
 const LOADS: [(usize, usize); 2] = [(1085, 2_000), (16 * 1024 + 61, 500)];
-const CHECKPOINT: Durability = Durability::Checkpoint { every_bytes: CHECKPOINT_BYTES, wal_bytes: WAL_BYTES };
-const WAYS: [(&str, Method, Durability); 4] = [
-    ("WAL io_uring 4 + segments", Method::Uring(4), CHECKPOINT),
-    ("WAL fdatasync + segments", Method::Fdatasync, CHECKPOINT),
-    ("segments + syncfs", Method::Null, Durability::SyncfsPerRound),
-    ("segments + fdatasync each", Method::Null, Durability::FdatasyncEach),
-];
+
+fn ways(checkpoint: Durability) -> [(&'static str, Method, Durability); 4] {
+    [
+        ("WAL io_uring 4 + segments", Method::Uring(4), checkpoint),
+        ("WAL fdatasync + segments", Method::Fdatasync, checkpoint),
+        ("segments + syncfs", Method::Null, Durability::SyncfsPerRound),
+        ("segments + fdatasync each", Method::Null, Durability::FdatasyncEach),
+    ]
+}
 
 /// Runs every case `repeats` times, interleaved as in [`super::methods::measure`].
 pub fn measure(
@@ -49,11 +49,12 @@ pub fn measure(
     round_bytes_max: usize,
     only: &str,
     gate: &mut Gate,
+    checkpoint: Durability,
 ) -> io::Result<Vec<Case>> {
     let mut keys = Vec::new();
     for (record_bytes, writers) in LOADS {
         for partitions in PARTITIONS {
-            keys.extend(WAYS.map(|way| (record_bytes, writers, partitions, way)));
+            keys.extend(ways(checkpoint).map(|way| (record_bytes, writers, partitions, way)));
         }
     }
     // One sync for each file takes seconds a round from here on, so that a short run would measure nothing.

@@ -18,6 +18,8 @@ pub enum Durability {
         every_bytes: u64,
         /// Bytes that the WAL can hold: writing waits when a checkpoint has not freed them.
         wal_bytes: u64,
+        /// A file's dirty bytes are pushed towards the device in pieces of this size.
+        writeback_bytes: u64,
     },
     /// By one `syncfs` in each round.
     SyncfsPerRound,
@@ -25,8 +27,6 @@ pub enum Durability {
     FdatasyncEach,
 }
 
-/// A file's dirty bytes are pushed towards the device in pieces of this size.
-const WRITEBACK_BYTES: u64 = 1 << 20;
 /// The most parts that one vectored write takes.
 const PARTS_MAX: usize = 1024;
 
@@ -108,8 +108,9 @@ impl Segments {
             if self.durability == Durability::FdatasyncEach {
                 file.sync_data()?;
             }
-            if let Some(background) = &self.background
-                && segment.position - segment.written_back >= WRITEBACK_BYTES
+            if let Durability::Checkpoint { writeback_bytes, .. } = self.durability
+                && let Some(background) = &self.background
+                && segment.position - segment.written_back >= writeback_bytes
             {
                 let (position, len) = (segment.written_back, segment.position - segment.written_back);
                 segment.written_back = segment.position;
@@ -119,7 +120,7 @@ impl Segments {
         match self.durability {
             Durability::SyncfsPerRound => sys::syncfs(&self.dir),
             Durability::FdatasyncEach => Ok(()),
-            Durability::Checkpoint { every_bytes, wal_bytes } => {
+            Durability::Checkpoint { every_bytes, wal_bytes, .. } => {
                 let Some(background) = &mut self.background else { return Ok(()) };
                 if self.written - self.checkpoint_asked >= every_bytes {
                     self.checkpoint_asked = self.written;
