@@ -11,6 +11,11 @@ const EMPTY_MIB_MAX: f64 = 30.0;
 const LOADED_READY_MAX: Duration = Duration::from_millis(500);
 const LOAD_BYTES: u64 = 1_000_000_000;
 
+/// How much longer it may take in the ordinary run, which shares its machine with whatever else runs there.
+fn slack() -> u32 {
+    if headwater_tests::is_long() { 1 } else { 5 }
+}
+
 /// The best of several: another process may have the machine meanwhile.
 #[test]
 fn empty_start_takes_a_tenth_of_a_second_and_little_memory() {
@@ -27,7 +32,7 @@ fn empty_start_takes_a_tenth_of_a_second_and_little_memory() {
             break;
         }
     }
-    assert!(ready < EMPTY_READY_MAX, "an empty start takes {ready:?}");
+    assert!(ready < EMPTY_READY_MAX * slack(), "an empty start takes {ready:?}");
     assert!(memory < EMPTY_MIB_MAX, "an empty server takes {memory} MiB");
 }
 
@@ -76,7 +81,7 @@ fn measure() -> Result<()> {
         }
     }
     setup.check_log()?;
-    ensure!(best.0 < LOADED_READY_MAX, "after a kill it is ready after {:?}", best.0);
-    ensure!(best.1 < LOADED_READY_MAX, "after a clean end it is ready after {:?}", best.1);
+    ensure!(best.0 < LOADED_READY_MAX * slack(), "after a kill it is ready after {:?}", best.0);
+    ensure!(best.1 < LOADED_READY_MAX * slack(), "after a clean end it is ready after {:?}", best.1);
     Ok(())
 }
