@@ -49,8 +49,11 @@ impl<'a> Kafka<'a> {
         let port = two_free_ports()?.to_string();
         let kafka = Kafka { job, port };
         std::fs::create_dir_all(job.scratch())?;
-        kafka.script("fetch")?;
-        kafka.script("start")?;
+        // It does not start when it is not on this machine yet; fetching asks the registry, so only then.
+        if kafka.script("start").is_err() {
+            kafka.script("fetch")?;
+            kafka.script("start")?;
+        }
         Ok(kafka)
     }
 
