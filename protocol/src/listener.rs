@@ -43,10 +43,10 @@ pub async fn serve<C, F>(
                 }
                 metrics.accepted();
                 let running = connection(stream, inner.clone());
-                let end = CountEnd { metrics: metrics.clone(), how: Ended::Panicked };
+                let end = CountEnd { metrics: metrics.clone(), how: None };
                 tasks.spawn(async move {
                     let mut end = end;
-                    end.how = running.await;
+                    end.how = Some(running.await);
                 });
             }
             Err(error) => rest_after(&error).await,
@@ -64,18 +64,19 @@ pub async fn serve<C, F>(
     while tasks.join_next().await.is_some() {}
 }
 
-/// Counts a connection's end, a panic's too: `how` is set only when the task comes to its end.
+/// Counts a connection's end, however its task ends: by itself, by a panic, or dropped with the runtime.
 struct CountEnd {
     metrics: Arc<Metrics>,
-    how: Ended,
+    how: Option<Ended>,
 }
 
 impl Drop for CountEnd {
     fn drop(&mut self) {
-        if self.how == Ended::Panicked {
+        let how = self.how.unwrap_or(if std::thread::panicking() { Ended::Panicked } else { Ended::Shutdown });
+        if how == Ended::Panicked {
             tracing::error!("a connection's task panicked; the connection is closed");
         }
-        self.metrics.ended(self.how);
+        self.metrics.ended(how);
     }
 }
 
@@ -161,5 +162,25 @@ mod tests {
         server.await.unwrap();
         let ended = metrics.snapshot().connections_ended;
         assert!(ended.contains(&(Ended::Panicked, 1)) && ended.contains(&(Ended::ByClient, 1)), "{ended:?}");
+    }
+
+    /// A server that stops at once, because its disk failed, said of each connection that its task had panicked.
+    #[tokio::test]
+    async fn a_dropped_task_is_no_panic() {
+        let metrics = Arc::new(Metrics::new("test", []));
+        let count =
+            |how| metrics.snapshot().connections_ended.iter().find(|(of, _)| *of == how).map(|(_, count)| *count);
+        for panics in [false, true] {
+            let end = CountEnd { metrics: metrics.clone(), how: None };
+            let task = tokio::spawn(async move {
+                let _end = end;
+                assert!(!panics, "on purpose");
+                std::future::pending::<()>().await;
+            });
+            tokio::task::yield_now().await;
+            task.abort();
+            assert_eq!(task.await.unwrap_err().is_panic(), panics);
+        }
+        assert_eq!((count(Ended::Shutdown), count(Ended::Panicked)), (Some(1), Some(1)));
     }
 }
