@@ -83,6 +83,8 @@ pub struct Cell {
     recycled: Condvar,
     recycle_lock: Mutex<()>,
     slot_wanted: AtomicU64,
+    /// The last published block when a block found no place; 0 when blocks find theirs.
+    blocked_at: AtomicU64,
     new_slots: Mutex<Vec<SlotFile>>,
     pub sealed: Mutex<Vec<Sealed>>,
     pub write_back: Mutex<Vec<(Arc<SegmentFile>, Range<u64>)>>,
@@ -110,6 +112,7 @@ impl Cell {
             recycled: Condvar::new(),
             recycle_lock: Mutex::default(),
             slot_wanted: AtomicU64::new(0),
+            blocked_at: AtomicU64::new(0),
             new_slots: Mutex::default(),
             sealed: Mutex::default(),
             write_back: Mutex::default(),
@@ -206,9 +209,10 @@ impl Cell {
         self.recycled.wait_for(&mut self.recycle_lock.lock(), at_most);
     }
 
-    /// The committer needs a slot that holds a block of this size.
-    pub fn want_slot(&self, size: u64) {
+    /// The committer needs a slot that holds a block of this size, new or recycled.
+    pub fn want_slot(&self, size: u64, published: Sequence) {
         self.slot_wanted.fetch_max(size, Ordering::Relaxed);
+        self.blocked_at.store(published.0, Ordering::Release);
         let _guard = self.work_lock.lock();
         self.work.notify_all();
     }
@@ -216,6 +220,16 @@ impl Cell {
     /// Background threads rest here until someone needs them.
     pub fn wait_for_work(&self, at_most: Duration) {
         self.work.wait_for(&mut self.work_lock.lock(), at_most);
+    }
+
+    /// The committer has found a place.
+    pub fn note_placed(&self) {
+        self.blocked_at.store(0, Ordering::Release);
+    }
+
+    /// Whether the committer waits for a place that a checkpoint could free, be it that the checkpoint says nothing new.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked_at.load(Ordering::Acquire) > self.checkpointed().0
     }
 
     /// The size of the block that finds no place, once.

@@ -371,7 +371,7 @@ fn run_checkpoints(cell: &Arc<Cell>, mut checkpointer: Checkpointer) {
         // A full disk waits for files that only a checkpoint sets free.
         let frees = cell.shared.space.is_short() && cell.dirty.lock().has_garbage();
         let is_old = clock.monotonic() - last.0 >= options.checkpoint_interval;
-        let is_due = written - last.1 >= after || is_old || frees;
+        let is_due = cell.is_blocked() || written - last.1 >= after || is_old || frees;
         if is_due || is_last {
             last = (clock.monotonic(), written);
             if let Err(fatal) = steps(&mut checkpointer) {

@@ -43,9 +43,10 @@ impl Checkpointer {
         Checkpointer { cell, store, phase: Phase::Resting }
     }
 
-    /// Starts one, unless one is under way or nothing changed.
+    /// Starts one, unless one is under way or nothing changed. An empty block changes nothing and still holds its slot.
     pub fn begin(&mut self) {
-        if matches!(self.phase, Phase::Resting) && !self.cell.dirty.lock().is_empty() {
+        let is_wanted = !self.cell.dirty.lock().is_empty() || self.cell.is_blocked();
+        if matches!(self.phase, Phase::Resting) && is_wanted {
             self.cell.capture_wanted.store(true, Ordering::Release);
             // An idle committer wakes for it; a busy one looks anyway.
             let _ = self.cell.shared.queue.push(crate::commit::Command::Barrier, None);

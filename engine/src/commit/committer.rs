@@ -298,9 +298,10 @@ impl Committer {
         }
         let checkpointed = self.cell.checkpointed();
         let Some((file, place)) = self.ring.place(size, round.sequence, checkpointed) else {
-            self.cell.want_slot(size);
+            self.cell.want_slot(size, self.published);
             return Ok(Some(round));
         };
+        self.cell.note_placed();
         let (total, used) = self.ring.usage(checkpointed);
         self.cell.note_wal_usage(total, used);
         round.end = Place { slot: place.slot, position: place.position + size };

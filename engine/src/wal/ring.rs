@@ -125,7 +125,8 @@ impl Ring {
     ) -> Option<(Arc<dyn DiskFile>, Place)> {
         if self.slots[self.current].size < self.position + size {
             let count = self.slots.len();
-            let next = (1..count).map(|step| (self.current + step) % count).find(|index| {
+            // The current slot comes last: once a checkpoint covers all of it, it may be the only one that is large enough.
+            let next = (1..=count).map(|step| (self.current + step) % count).find(|index| {
                 let slot = &self.slots[*index];
                 slot.last.is_none_or(|last| last <= checkpointed) && slot.size >= SLOT_HEADER_SIZE + size
             })?;

@@ -119,20 +119,22 @@ impl Scanner {
         let mut block = Vec::new();
         let mut suspects = Vec::new();
         for slot in &self.slots {
-            if slot.number == self.at.slot {
-                suspects.push((slot, self.at.position));
-            }
+            let mut from = SLOT_HEADER_SIZE;
             match first_of(slot, &mut block)? {
                 First::Whole(first) if first.incarnation > incarnation => {
                     let run = first.incarnation;
                     return Ok(Some(format!("block {} is of run {run}, which no checkpoint knows", first.sequence)));
                 }
                 // A slot of another lap cannot hold a proof: the missing block would have been written over its first.
-                First::Whole(first) if first.incarnation < incarnation || first.sequence < self.next => {}
-                First::Empty => {}
-                _ if slot.number == self.at.slot => {}
-                _ => suspects.push((slot, SLOT_HEADER_SIZE)),
+                First::Whole(first) if first.incarnation < incarnation || first.sequence < self.next => from = slot.size,
+                First::Empty => from = slot.size,
+                // The missing block may be this one, or be followed by it.
+                First::Whole(_) | First::Broken => {}
             }
+            if slot.number == self.at.slot {
+                from = from.min(self.at.position.max(SLOT_HEADER_SIZE));
+            }
+            suspects.push((slot, from));
         }
         let proves = |header: &BlockHeader| {
             header.incarnation == incarnation && header.sequence > self.next && header.durable_through >= self.next
