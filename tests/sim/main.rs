@@ -20,10 +20,12 @@ mod flips;
 mod full;
 mod model;
 mod os;
+mod pressure;
 mod random;
 mod script;
 mod state;
 mod stops;
+mod threads;
 mod world;
 
 /// Ends a test step with a message unless something holds.

@@ -295,7 +295,7 @@ impl World {
                 self.tend()?;
             }
         }
-        Err(End::Wrong("the engine does not answer any more".to_owned()))
+        Err(End::Wrong(format!("the engine does not answer any more: {:?}", self.engine.stats())))
     }
 
     /// A whole checkpoint.
