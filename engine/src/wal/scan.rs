@@ -126,7 +126,9 @@ impl Scanner {
                     return Ok(Some(format!("block {} is of run {run}, which no checkpoint knows", first.sequence)));
                 }
                 // A slot of another lap cannot hold a proof: the missing block would have been written over its first.
-                First::Whole(first) if first.incarnation < incarnation || first.sequence < self.next => from = slot.size,
+                First::Whole(first) if first.incarnation < incarnation || first.sequence < self.next => {
+                    from = slot.size
+                }
                 First::Empty => from = slot.size,
                 // The missing block may be this one, or be followed by it.
                 First::Whole(_) | First::Broken => {}
