@@ -18,10 +18,23 @@ pub enum DocsCommand {
 /// Runs the command.
 pub fn run(command: DocsCommand) -> Result<(), Failure> {
     let page = match command {
-        DocsCommand::Operations => headwater_protocol_kafka::operations_page(),
+        DocsCommand::Operations => operations_page(),
         DocsCommand::Configuration => configuration_page(),
     };
     Ok(std::io::stdout().lock().write_all(page.as_bytes())?)
+}
+
+fn operations_page() -> String {
+    let mut page = String::from(
+        "# Operations\n\n\
+         <!-- Generated from the tables of the protocols by `headwater docs operations`; edit those. -->\n\n\
+         ## Kafka\n\n\
+         What is not in this table is not served: ApiVersions does not name it, and a request for it closes the \
+         connection. *Versions* are ours, *Reference* those of Apache Kafka 4.4. *Access* is what an authorizer will be \
+         asked; there is none yet. *Tier* 1 is needed by every common client, 2 by the full feature, 3 by few.\n\n",
+    );
+    page += &headwater_protocol_kafka::operations_page();
+    page
 }
 
 fn configuration_page() -> String {
@@ -42,7 +55,7 @@ fn configuration_page() -> String {
         let _ = writeln!(page, "| `{}` | `--{flag}` | `{env}` | {default} | {} |", row.key, row.help);
     }
     page += "\n## Topic defaults\n\n\
-             `[topic.defaults]` takes any Kafka topic setting by its Kafka name; it holds for topics that do not set it \
+             `[topic.defaults]` takes these topic settings, and no other name; they hold for topics that do not set them \
              themselves. On the command line `--topic-default NAME=VALUE` may be repeated, in the environment \
              `HEADWATER_TOPIC_DEFAULTS` holds pairs with semicolons between them.\n\n";
     page += &headwater_protocol_kafka::topic_settings_page();
