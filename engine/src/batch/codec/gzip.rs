@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 
-use super::{first_capacity, unreadable};
+use super::{first_capacity, make_room, unreadable};
 use crate::batch::BatchError;
 
 /// How many members one section may have. Every member costs its reader a fresh window; clients write a single one.
@@ -43,7 +43,7 @@ fn read_to_end(
                 return Err(BatchError::Bomb { max: size_max });
             }
             let size = filled.saturating_mul(2).max(first_capacity).max(filled + 1).min(size_max.saturating_add(1));
-            out.reserve_exact(size - filled);
+            make_room(out, size, size_max);
             out.resize(size, 0);
         }
         let room = out.get_mut(filled..).unwrap_or_default();

@@ -21,7 +21,7 @@ use lz4_flex::block::{DecompressError, decompress_into};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use twox_hash::XxHash32;
 
-use super::unreadable;
+use super::{make_room, unreadable};
 use crate::batch::BatchError;
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
@@ -58,6 +58,8 @@ pub(super) fn decompress(bytes: &[u8], size_max: usize) -> Result<Vec<u8>, Batch
         } else if block_size > size_max.saturating_sub(out.len()) {
             return Err(BatchError::Bomb { max: size_max });
         } else {
+            let size = out.len() + block_size;
+            make_room(&mut out, size, size_max);
             out.extend_from_slice(block);
         }
     }
@@ -78,6 +80,7 @@ fn inflate(frame: &Frame, block: &[u8], out: &mut Vec<u8>, size_max: usize) -> R
     let mut room = block.len().saturating_mul(4).max(4096);
     loop {
         room = room.min(most).min(left);
+        make_room(out, start + room, size_max);
         out.resize(start + room, 0);
         let to = out.get_mut(start..).unwrap_or_default();
         match decompress_into(block, to) {

@@ -84,6 +84,23 @@ fn first_capacity(compressed_size: usize, size_max: usize) -> usize {
     compressed_size.saturating_mul(4).max(4096).min(size_max)
 }
 
+/// Output grows step by step up to here. An allocator keeps what it grew through; beyond, room for all that the limit allows
+/// is therefore taken at once: what is never written to is an address range, not memory, and a range of that size goes back
+/// to the system when it is freed.
+const GROWS_TO: usize = 1 << 20;
+
+/// Makes room for `size` bytes in all.
+fn make_room(out: &mut Vec<u8>, size: usize, size_max: usize) {
+    if size <= out.capacity() {
+        return;
+    }
+    let room = match size {
+        0..=GROWS_TO => out.capacity().saturating_mul(2).clamp(size, GROWS_TO),
+        _ => size.max(size_max.saturating_add(1)),
+    };
+    out.reserve_exact(room.saturating_sub(out.len()));
+}
+
 /// The input is no stream of that codec.
 fn unreadable(codec: &'static str, why: impl std::fmt::Display) -> BatchError {
     BatchError::invalid(format!("{codec}: {why}"))

@@ -9,7 +9,7 @@
 
 use snap::raw::{Decoder, Encoder, decompress_len};
 
-use super::unreadable;
+use super::{make_room, unreadable};
 use crate::batch::BatchError;
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
@@ -60,6 +60,7 @@ fn block(block: &[u8], out: &mut Vec<u8>, size_max: usize) -> Result<(), BatchEr
     if size > block.len().saturating_mul(RATIO_MAX) {
         return Err(unreadable("snappy", format!("{} bytes cannot hold the {size} that they declare", block.len())));
     }
+    make_room(out, end, size_max);
     out.resize(end, 0);
     let room = out.get_mut(start..).unwrap_or_default();
     let count = Decoder::new().decompress(block, room).map_err(|error| unreadable("snappy", error))?;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use zstd::zstd_safe::{DCtx, get_error_name, get_frame_content_size};
 
-use super::{first_capacity, unreadable};
+use super::{first_capacity, make_room, unreadable};
 use crate::batch::BatchError;
 
 /// `ZSTD_error_dstSize_tooSmall`, as the function results carry it. Its number is part of zstd's stable interface.
@@ -25,7 +25,8 @@ pub(super) fn decompress(bytes: &[u8], size_max: usize) -> Result<Vec<u8>, Batch
         None => first_capacity(bytes.len(), size_max),
     };
     loop {
-        let mut out = Vec::with_capacity(capacity);
+        let mut out = Vec::new();
+        make_room(&mut out, capacity, size_max);
         let result = CONTEXT.with_borrow_mut(|context| context.decompress(&mut out, bytes));
         match result {
             Ok(_) if out.len() <= size_max => return Ok(out),
