@@ -3,7 +3,7 @@
 use crate::batches::{Recipe, Stored};
 use crate::draw::{Draw, mix};
 use crate::expectation::{read, read_all};
-use headwater_engine::env::sim::{self, SimClock, SimDisk, SimRng};
+use headwater_engine::env::sim::{self, FaultOp, SimClock, SimDisk, SimRng};
 use headwater_engine::env::{Env, RealClock};
 use headwater_engine::{
     Ack, AppendError, Durability, Engine, NewTopic, Offset, Options, Partition, ReadRequest, Stopped, TopicError,
@@ -270,4 +270,35 @@ fn a_shut_down_under_load_keeps_what_was_answered() {
         run(300 + seed, Durability::Fsync, Ending::ShutDown);
         run(400 + seed, Durability::Os, Ending::ShutDown);
     }
+}
+
+/// The committer waits for a place in the WAL that only a checkpoint can free, and the checkpoint fails. It went on waiting,
+/// and with it everybody whose batches were queued.
+#[test]
+fn a_failed_checkpoint_behind_a_full_wal_leaves_nobody_waiting() {
+    let disk = SimDisk::new(1);
+    let clock = Arc::new(RealClock::default());
+    let env = Env { disk: Arc::new(disk.clone()), clock, rng: Arc::new(SimRng::new(1)) };
+    let never = Duration::from_secs(3_600);
+    let options = Options { wal_size_max: 128 << 10, checkpoint_interval: never, ..options(Durability::Fsync) };
+    let engine = Engine::open(env, options).expect("an empty folder");
+    engine.start().expect("threads");
+    let new = NewTopic { name: "orders".to_owned(), partitions: 1, ..NewTopic::default() };
+    let partition = engine.create_topic(new).wait_blocking().expect("a new topic").partition(0).expect("it has one");
+    disk.inject_eio(FaultOp::Sync, 1, |path| path.starts_with("data/checkpoints"));
+    let mut acks = Vec::new();
+    while engine.failure().is_none() {
+        let ack = engine.ack();
+        let recipe = Recipe { value_size: 3_000, ..Recipe::small(engine.clock().wall().0, acks.len() as u64) };
+        if partition.append(&recipe.build(), &ack).is_ok() {
+            acks.push(ack);
+        }
+        assert!(acks.len() < 100_000, "the WAL is full long before");
+    }
+    let outcomes: Vec<_> = acks.iter().map(wait).collect();
+    let answered = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
+    assert!(answered < outcomes.len(), "the last ones find no place");
+    assert!(outcomes[answered..].iter().all(Result::is_err), "answers come in order");
+    assert!(engine.shut_down().is_err());
+    assert_eq!(partition.append(&Recipe::small(0, 0).build(), &engine.ack()), Err(AppendError::Stopped));
 }

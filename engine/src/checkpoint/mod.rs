@@ -20,6 +20,8 @@
 mod checkpointer;
 mod file;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use checkpointer::{Checkpointer, Progress};
 pub use file::Header;

@@ -277,3 +277,6 @@ impl Published {
         if reader.is_empty() { Ok(published) } else { Err(Malformed("partition state size")) }
     }
 }
+
+#[cfg(test)]
+mod tests;

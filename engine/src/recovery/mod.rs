@@ -245,7 +245,15 @@ impl Replay {
         }
         for (key, value) in state {
             let (true, Some(value)) = (key::is_topic(key), value) else { continue };
-            let (record, ids) = Topic::decode(value)?;
+            let (record, ranges) = Topic::decode(value)?;
+            let is_known = |(first, count): &(PartitionId, u32)| {
+                first.0.checked_add(u64::from(*count)).is_some_and(|end| end <= header.next_partition)
+            };
+            if !ranges.iter().all(is_known) {
+                return Err(Malformed("partition ids of a topic").into());
+            }
+            let ids =
+                ranges.iter().flat_map(|(first, count)| (0..u64::from(*count)).map(|step| PartitionId(first.0 + step)));
             let settings = Settings::parse(record.settings.clone(), &replay.cell.shared.options.topic_defaults);
             let epoch = record.epoch;
             let topic = Arc::new(Topic::new(record, settings.map_err(TopicError::from)?));
@@ -257,7 +265,7 @@ impl Replay {
                 }),
                 _ => Published::new(epoch),
             };
-            let made = topic.make_partitions(&replay.cell.shared, ids.into_iter(), published, 0);
+            let made = topic.make_partitions(&replay.cell.shared, ids, published, 0);
             if let Some(error) = failed {
                 return Err(error.into());
             }

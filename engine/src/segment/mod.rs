@@ -8,4 +8,6 @@
 
 pub mod files;
 pub mod index;
+#[cfg(test)]
+mod tests;
 pub mod walk;

@@ -2,6 +2,8 @@
 
 mod catalogue;
 mod name;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use catalogue::Catalogue;
 
@@ -161,18 +163,16 @@ impl Topic {
         out
     }
 
-    /// Reads what `encode` wrote: the record and the ids.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<(TopicRecord, Vec<PartitionId>), Malformed> {
+    /// Reads what `encode` wrote: the record and the ranges of ids. A range is not spelled out here: what it says of its
+    /// length is only as good as the bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(TopicRecord, Vec<(PartitionId, u32)>), Malformed> {
         let mut reader = Reader(bytes);
         if reader.u8()? != 1 {
             return Err(Malformed("topic version"));
         }
         let record = TopicRecord::decode(&mut reader)?;
-        let mut ids = Vec::new();
-        for _ in 0..reader.count(12)? {
-            let (first, count) = (reader.u64()?, reader.u32()?);
-            ids.extend((0..u64::from(count)).map(|step| PartitionId(first.wrapping_add(step))));
-        }
-        if reader.is_empty() { Ok((record, ids)) } else { Err(Malformed("topic size")) }
+        let ranges = (0..reader.count(12)?).map(|_| Ok((PartitionId(reader.u64()?), reader.u32()?)));
+        let ranges = ranges.collect::<Result<Vec<_>, Malformed>>()?;
+        if reader.is_empty() { Ok((record, ranges)) } else { Err(Malformed("topic size")) }
     }
 }

@@ -24,6 +24,8 @@ pub mod block;
 pub mod entry;
 pub mod ring;
 pub mod scan;
+#[cfg(test)]
+mod tests;
 
 /// Blocks start at multiples of this.
 pub const BLOCK_ALIGNMENT: u64 = 4096;
