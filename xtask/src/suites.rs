@@ -7,6 +7,7 @@ mod broker;
 mod client;
 mod counts;
 mod peer;
+mod ports;
 mod rust;
 mod table;
 

@@ -1,12 +1,11 @@
 //! A server for a client suite: started on free loopback ports with its own data folder, and ended by SIGTERM. That it
 //! ends by itself, and cleanly, is part of what the suite tests.
 
-use super::Job;
+use super::{Job, ports};
 use crate::command;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -29,7 +28,8 @@ impl Broker {
         let data = job.scratch().join("data");
         let _none_yet = std::fs::remove_dir_all(&data);
         std::fs::create_dir_all(&data)?;
-        let [kafka, aws, admin] = free_addresses()?;
+        let first = ports::free(3)?;
+        let [kafka, aws, admin] = [0, 1, 2].map(|next| format!("127.0.0.1:{}", first + next));
         let log = command::append(&job.log)?;
         let mut serve = Command::new(&job.server);
         serve.arg("serve").arg("--data-dir").arg(&data).args(["--kafka", &kafka, "--aws", &aws, "--admin", &admin]);
@@ -82,14 +82,4 @@ fn ready_line(child: &mut Child, mut log: File) -> Result<mpsc::Receiver<()>> {
         }
     })?;
     Ok(receiver)
-}
-
-/// Free ports, held together until all are known, so that they differ.
-fn free_addresses() -> Result<[String; 3]> {
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-    let mut addresses = [const { String::new() }; 3];
-    for (address, listener) in addresses.iter_mut().zip(listeners) {
-        *address = listener?.local_addr()?.to_string();
-    }
-    Ok(addresses)
 }

@@ -1,12 +1,11 @@
 //! Suites that need another broker beside ours, or none at all.
 
 use super::Job;
-use super::client;
 use super::counts::Counts;
 use super::table::{Run, SUITES};
+use super::{client, ports};
 use crate::command::{self, End};
-use anyhow::{Result, bail, ensure};
-use std::net::TcpListener;
+use anyhow::{Result, ensure};
 use std::process::Command;
 use std::time::Duration;
 
@@ -46,7 +45,7 @@ struct Kafka<'a> {
 
 impl<'a> Kafka<'a> {
     fn start(job: &'a Job<'a>) -> Result<Kafka<'a>> {
-        let port = two_free_ports()?.to_string();
+        let port = ports::free(2)?.to_string(); // the second is for its controller
         let kafka = Kafka { job, port };
         std::fs::create_dir_all(job.scratch())?;
         // It does not start when it is not on this machine yet; fetching asks the registry, so only then.
@@ -81,16 +80,4 @@ impl Drop for Kafka<'_> {
             }
         }
     }
-}
-
-/// A free port whose successor is free too: the script gives that one to Kafka's controller.
-fn two_free_ports() -> Result<u16> {
-    for _ in 0..100 {
-        let first = TcpListener::bind("127.0.0.1:0")?;
-        let port = first.local_addr()?.port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no two free ports in a row")
 }
