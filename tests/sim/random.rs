@@ -8,8 +8,10 @@ use crate::state::{Key, PartitionState, after};
 use crate::stops::{Lookout, When, message};
 use crate::world::{Config, End, Step, World};
 use headwater_engine::batch::Codec;
-use headwater_engine::{Durability, Offset, ReadRequest};
+use headwater_engine::env::sim::{FaultOp, SimDisk};
+use headwater_engine::{Durability, Offset, ReadRequest, TimestampMs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const NAMES: [&str; 5] = ["orders", "audit", "clicks", "_x", "t.1"];
@@ -29,12 +31,17 @@ fn config(seed: u64, draw: &Draw) -> Config {
 
 /// One run. Gives how many operations the disk saw, and the traces of all disks.
 pub fn run(seed: u64, when: When, actions: u64) -> (Result<Ran, String>, u64) {
+    run_on(SimDisk::new(seed), seed, when, actions)
+}
+
+/// The same on a disk that was prepared.
+fn run_on(disk: SimDisk, seed: u64, when: When, actions: u64) -> (Result<Ran, String>, u64) {
     let draw = Draw::new(mix(seed, 1));
     let lookout = Lookout::new(seed, when);
     let config = config(seed, &draw);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut trace = 0;
-        let mut world = World::new(config, lookout.clone())?;
+        let mut world = World::new_on(disk, config, lookout.clone())?;
         for _ in 0..actions {
             let disk = world.disk.clone();
             world = act(world, &draw)?;
@@ -49,8 +56,12 @@ pub fn run(seed: u64, when: When, actions: u64) -> (Result<Ran, String>, u64) {
     }));
     let outcome = match outcome {
         Ok(Ok(ran)) => Ok(ran),
-        Ok(Err(End::Wrong(why) | End::Failed(why))) => Err(why),
+        Ok(Err(End::Wrong(why))) => Err(why),
+        Ok(Err(End::Failed(_))) if when == When::End => {
+            lookout.look_at_stopped(2).map(|()| Ran { operations: 0, trace: 1 })
+        }
         Ok(Err(End::Stopped)) => lookout.look_at_stopped(2).map(|()| Ran { operations: 0, trace: 0 }),
+        Ok(Err(End::Failed(why))) => Err(format!("the engine failed: {why}")),
         Err(panic) => Err(format!("panic: {}", message(&*panic))),
     };
     (outcome, lookout.looks())
@@ -72,8 +83,12 @@ pub fn act(mut world: World, draw: &Draw) -> Step<World> {
         }
         65..=69 => read(&mut world, draw)?,
         70..=72 => {
-            let seconds = draw.within(0..=30);
-            world.clock.advance(Duration::from_secs(seconds));
+            world.clock.advance(Duration::from_secs(draw.within(0..=30)));
+            if draw.chance(0.1) {
+                // Somebody sets the clock.
+                let now = world.now() + draw.below(100_000) as i64 - 80_000;
+                world.clock.set_wall(TimestampMs(now));
+            }
             find_time(&mut world, draw)?;
         }
         73..=78 => {
@@ -93,6 +108,8 @@ pub fn act(mut world: World, draw: &Draw) -> Step<World> {
         93 => world.seal()?,
         94 => {
             world.sweep()?;
+            // What was not touched since is not resident any more.
+            world.disk.set_cold(world.config.cold);
         }
         95 => {
             world.scrub()?;
@@ -155,6 +172,9 @@ fn create(world: &mut World, draw: &Draw) {
     }
     if draw.chance(0.3) {
         settings.push(("retention.bytes", draw.pick(&["0", "1000", "10000"])));
+    }
+    if draw.chance(0.1) {
+        settings.push(("cleanup.policy", draw.pick(&["compact", "compact,delete"])));
     }
     if draw.chance(0.2) {
         settings.push(("headwater.durability", draw.pick(&["fsync", "os"])));
@@ -270,7 +290,44 @@ fn seeds(few: u64) -> std::ops::Range<u64> {
     parsed.expect("HEADWATER_SIM_SEEDS is a seed or a range of seeds, as in 200..300")
 }
 
-const ACTIONS: u64 = 120;
+const ACTIONS: u64 = 200;
+
+/// Runs all seeds, on several threads in the long form, and gives the sums of what they say.
+fn run_all(seeds: std::ops::Range<u64>, test: &str, run: impl Fn(u64) -> Result<[u64; 2], String> + Sync) -> [u64; 2] {
+    let threads =
+        if is_long() { std::thread::available_parallelism().map_or(1, |count| count.get().min(4)) } else { 1 };
+    let next = AtomicU64::new(seeds.start);
+    let sums = [AtomicU64::new(0), AtomicU64::new(0)];
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            match run(seed) {
+                Ok(said) => {
+                    for (sum, said) in sums.iter().zip(said) {
+                        sum.fetch_add(said, Ordering::Relaxed);
+                    }
+                }
+                Err(why) => {
+                    // The others need not go on.
+                    next.store(seeds.end, Ordering::Relaxed);
+                    panic!(
+                        "seed {seed}: {why}\nto run this alone: HEADWATER_SIM_SEEDS={seed} cargo test -p headwater-tests --test sim --release {test}"
+                    );
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    sums.map(AtomicU64::into_inner)
+}
 
 #[test]
 fn random_runs_survive_a_stop_at_every_operation() {
@@ -278,19 +335,31 @@ fn random_runs_survive_a_stop_at_every_operation() {
         Some(operation) => When::After(operation.parse().expect("HEADWATER_SIM_STOP is a number")),
         None => When::Always,
     };
-    let (mut operations, mut looks) = (0, 0);
-    let seeds = seeds(30);
-    for seed in seeds.clone() {
+    let seeds = seeds(25);
+    let [operations, looks] = run_all(seeds.clone(), "random_runs_survive_a_stop", |seed| {
         let (outcome, looked) = run(seed, when, ACTIONS);
-        looks += looked;
-        match outcome {
-            Ok(ran) => operations += ran.operations,
-            Err(why) => panic!(
-                "seed {seed}: {why}\nto run this alone: HEADWATER_SIM_SEEDS={seed} cargo test -p headwater-tests --test sim --release random_runs_survive"
-            ),
-        }
-    }
+        Ok([outcome?.operations, looked])
+    });
     println!("seeds {seeds:?}: {operations} operations, {looks} images opened");
+}
+
+/// A write or a sync fails somewhere. The engine stops, and what was acknowledged is there when it is opened again.
+#[test]
+fn random_runs_survive_a_failing_disk() {
+    let seeds = seeds(150);
+    let [runs, stops] = run_all(seeds.clone(), "random_runs_survive_a_failing", |seed| {
+        let disk = SimDisk::new(seed);
+        let draw = Draw::new(mix(seed, 2));
+        let op = draw.pick(&[FaultOp::Write, FaultOp::Sync]);
+        let part = draw.pick(&["", "wal", "segments", "checkpoints"]);
+        let nth = draw.within(1..=if op == FaultOp::Write { 60 } else { 25 });
+        disk.inject_eio(op, nth, move |path| path.to_string_lossy().contains(part));
+        let (outcome, _) = run_on(disk, seed, When::End, ACTIONS / 2);
+        let ran = outcome.map_err(|why| format!("{op:?} number {nth} on {part:?} fails: {why}"))?;
+        Ok([1, u64::from(ran.operations == 0)])
+    });
+    println!("{runs} runs, {stops} engines stopped");
+    assert!(stops * 3 > runs || runs < 10, "{stops} of {runs}");
 }
 
 #[test]
@@ -299,5 +368,7 @@ fn one_seed_gives_one_trace() {
         let first = run(seed, When::Never, ACTIONS).0.expect("a good run");
         assert_eq!(run(seed, When::Never, ACTIONS).0.as_ref(), Ok(&first), "seed {seed}");
         assert_ne!(run(seed + 1, When::Never, ACTIONS).0.expect("a good run").trace, first.trace);
+        // Looking on changes nothing.
+        assert_eq!(run(seed, When::Always, ACTIONS).0, Ok(first), "seed {seed}, watched");
     }
 }

@@ -11,8 +11,8 @@ use headwater_engine::batch;
 use headwater_engine::env::Env;
 use headwater_engine::env::sim::{self, SimClock, SimDisk};
 use headwater_engine::{
-    AppendError, DeleteRecordsError, Drive, Durability, Engine, Fatal, NewTopic, Offset, OpenError, Options, Partition,
-    Pending, ReadError, ReadRequest, TimestampMs, TopicError,
+    AppendError, Bounds, DeleteRecordsError, Drive, Durability, Engine, Fatal, NewTopic, Offset, OpenError, Options,
+    Partition, Pending, ReadError, ReadRequest, TimestampMs, TopicError, Watcher,
 };
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -86,6 +86,11 @@ fn is_busy<T>(pending: &mut Pending<Result<T, TopicError>>) -> bool {
     matches!(pending.take_done(), Some(Ok(Err(TopicError::Busy))))
 }
 
+/// The watcher's name for a partition.
+fn token(key: Key, index: usize) -> u32 {
+    (key * 1_000 + index) as u32
+}
+
 /// See the module.
 pub struct World {
     pub config: Config,
@@ -99,6 +104,9 @@ pub struct World {
     operations_before: u64,
     salt: u64,
     is_checkpointing: bool,
+    watcher: Watcher,
+    /// Where the watcher stands, and the bounds that it was last told of.
+    watched: BTreeMap<(Key, usize), (Arc<Partition>, Bounds)>,
 }
 
 impl World {
@@ -164,6 +172,8 @@ impl World {
             operations_before,
             salt,
             is_checkpointing: false,
+            watcher: Watcher::new(),
+            watched: BTreeMap::new(),
         })
     }
 
@@ -218,6 +228,42 @@ impl World {
                 let shown = bounds.high_watermark.0;
                 ensure!(shown == due, "#{key}/{index} shows offsets up to {shown} where {due} is durable");
                 model.resolve(key, index, bounds.log_start.0)?;
+            }
+        }
+        drop(model);
+        self.look_at_news()
+    }
+
+    /// A watcher must be told of every partition whose bounds have changed, or which is gone.
+    fn look_at_news(&mut self) -> Step {
+        let mut news = Vec::new();
+        self.watcher.take_dirty(&mut news);
+        let model = self.model.lock();
+        let mut gone = Vec::new();
+        for ((key, index), (partition, known)) in &mut self.watched {
+            let (bounds, token) = (partition.bounds(), token(*key, *index));
+            let is_gone = !model.published.topics.contains_key(key);
+            let is_told = news.contains(&token);
+            ensure!(
+                is_told || (bounds == *known && !is_gone),
+                "nobody tells the watcher of #{key}/{index}: {bounds:?}"
+            );
+            *known = bounds;
+            if is_gone {
+                self.watcher.unwatch(partition, token);
+                gone.push((*key, *index));
+            }
+        }
+        gone.iter().for_each(|place| drop(self.watched.remove(place)));
+        for (key, topic) in &model.published.topics {
+            let Some(handle) = model.handles.get(key) else { continue };
+            for index in 0..topic.partitions.len() {
+                let Some(partition) = handle.partition(index as u32) else { continue };
+                self.watched.entry((*key, index)).or_insert_with(|| {
+                    self.watcher.watch(&partition, token(*key, index));
+                    let bounds = partition.bounds();
+                    (partition, bounds)
+                });
             }
         }
         Ok(())
