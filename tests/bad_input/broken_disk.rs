@@ -41,6 +41,12 @@ fn recovers(setup: &Setup, ledger: &mut Ledger) -> Result<Duration> {
 #[test]
 fn an_io_error_of_the_device_stops_the_server() {
     let _alone = headwater_tests::alone();
+    // Which error comes first on a device that is smaller than it says depends on where the filesystem puts things: too
+    // unsteady for every run.
+    if !headwater_tests::is_long() {
+        println!("skipped: runs in the long form alone");
+        return;
+    }
     for method in ["auto", "portable"] {
         let Some(filesystem) = Filesystem::make("io-error", 1_024, Some(160)) else { return };
         let run = || -> Result<()> {
@@ -64,6 +70,12 @@ fn an_io_error_of_the_device_stops_the_server() {
 #[test]
 fn an_io_error_of_the_wal_stops_the_server() {
     let _alone = headwater_tests::alone();
+    // Which error comes first on a device that is smaller than it says depends on where the filesystem puts things: too
+    // unsteady for every run.
+    if !headwater_tests::is_long() {
+        println!("skipped: runs in the long form alone");
+        return;
+    }
     for method in ["auto", "portable"] {
         let Some(filesystem) = Filesystem::make("wal-io-error", 1_024, Some(200)) else { return };
         let run = || -> Result<()> {
