@@ -37,47 +37,43 @@ fn recovers(setup: &Setup, ledger: &mut Ledger) -> Result<Duration> {
     Ok(ready)
 }
 
-/// The device refuses what lies beyond the room that it has in fact: EIO, from whichever write or sync meets it first.
+/// Every write and read of the device fails with EIO, from some moment under load on.
 #[test]
-fn an_io_error_of_the_device_stops_the_server() {
+fn an_io_error_under_load_stops_the_server() {
     let _alone = headwater_tests::alone();
-    // Which error comes first on a device that is smaller than it says depends on where the filesystem puts things: too
-    // unsteady for every run.
-    if !headwater_tests::is_long() {
-        println!("skipped: runs in the long form alone");
-        return;
-    }
     for method in ["auto", "portable"] {
-        let Some(filesystem) = Filesystem::make("io-error", 1_024, Some(160)) else { return };
+        let Some(filesystem) = Filesystem::make_breakable("io-error", 1_024) else { return };
         let run = || -> Result<()> {
             let mut setup = Setup::new(Path::new(crate::FOLDER))?.option("--wal-method", method);
             setup.data = filesystem.mount().join("data");
             let server = setup.start()?;
             let mut client = Client::connect(server.kafka)?;
             let mut ledger = Ledger::create(&mut client, "t", 4, &[])?;
-            let why = load_until_it_stops(server, &setup, &mut client, &mut ledger)?;
+            let why = std::thread::scope(|scope| {
+                let breaks = scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(400));
+                    filesystem.break_device()
+                });
+                let why = load_until_it_stops(server, &setup, &mut client, &mut ledger);
+                breaks.join().map_err(|_| anyhow::anyhow!("breaking the device panicked"))??;
+                why
+            })?;
             println!("io-error ({method}): after {} MB: {why}", ledger.bytes / 1_000_000);
-            filesystem.enlarge(1_200)?;
+            filesystem.repair_device()?;
             let ready = recovers(&setup, &mut ledger)?;
             println!("io-error ({method}): ready {ready:.0?} after the disk is right again, nothing lost");
             Ok(())
         };
-        run().unwrap_or_else(|error| panic!("{error:?}"));
+        run().unwrap_or_else(|error| panic!("{method}: {error:?}"));
     }
 }
 
-/// The same, with the WAL's own blocks on the part of the device that fails: an acknowledgement that was never given.
+/// The same while nobody writes: the next thing that is written is the WAL, and its write is the one to fail.
 #[test]
 fn an_io_error_of_the_wal_stops_the_server() {
     let _alone = headwater_tests::alone();
-    // Which error comes first on a device that is smaller than it says depends on where the filesystem puts things: too
-    // unsteady for every run.
-    if !headwater_tests::is_long() {
-        println!("skipped: runs in the long form alone");
-        return;
-    }
     for method in ["auto", "portable"] {
-        let Some(filesystem) = Filesystem::make("wal-io-error", 1_024, Some(200)) else { return };
+        let Some(filesystem) = Filesystem::make_breakable("wal-io-error", 1_024) else { return };
         let run = || -> Result<()> {
             let mut setup = Setup::new(Path::new(crate::FOLDER))?.option("--wal-method", method);
             setup.data = filesystem.mount().join("data");
@@ -86,18 +82,18 @@ fn an_io_error_of_the_wal_stops_the_server() {
             let mut ledger = Ledger::create(&mut client, "t", 4, &[])?;
             let ended = ledger.produce(&mut client, 10_000, 1 << 20)?;
             ensure!(ended == Ended::Enough, "{ended:?}");
-            for slot in std::fs::read_dir(setup.data.join("wal"))? {
-                filesystem.exhaust(&slot?.path(), 2 << 20)?;
-            }
+            filesystem.break_device()?;
+            let acknowledged = ledger.bytes;
             let why = load_until_it_stops(server, &setup, &mut client, &mut ledger)?;
-            println!("wal-io-error ({method}): after {} MB: {why}", ledger.bytes / 1_000_000);
-            ensure!(why.contains("WAL") && why.contains("os error 5"), "it was no I/O error of the WAL");
-            filesystem.enlarge(1_200)?;
+            ensure!(ledger.bytes == acknowledged, "batches were acknowledged on a broken disk");
+            println!("wal-io-error ({method}): {why}");
+            ensure!(why.contains("the WAL failed") && why.contains("os error 5"), "it was no EIO of the WAL");
+            filesystem.repair_device()?;
             let ready = recovers(&setup, &mut ledger)?;
             println!("wal-io-error ({method}): ready {ready:.0?} after the disk is right again, nothing lost");
             Ok(())
         };
-        run().unwrap_or_else(|error| panic!("{error:?}"));
+        run().unwrap_or_else(|error| panic!("{method}: {error:?}"));
     }
 }
 

@@ -1,21 +1,27 @@
 //! A small ext4 filesystem of one's own, for tests that fill or break it. That takes the rights of root; where they are
 //! missing, the tests are skipped and say so.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
+const SECTOR: u64 = 512;
+/// Where the only partition of a breakable device begins.
+const PARTITION_START: u64 = 2048;
+
 /// A mounted filesystem. It must outlive every server that uses it.
 pub struct Filesystem {
     folder: TempDir,
-    thin: bool,
+    /// The loop device, when the filesystem is on a partition of one.
+    device: Option<String>,
+    sectors: u64,
 }
 
 /// Runs a command to its end and returns what it printed.
-pub fn run(program: &str, arguments: &[&str]) -> Result<String> {
+fn run(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program).args(arguments).output().with_context(|| format!("running {program}"))?;
     if !output.status.success() {
         bail!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
@@ -27,65 +33,46 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("the target folder's name is UTF-8")
 }
 
-/// Writes zeros until there is no space for another block.
-fn fill(path: &Path) -> Result<()> {
-    let mut file = File::create(path)?;
-    let zeros = vec![0; 1 << 20];
-    let mut size = zeros.len();
-    while size >= 4096 {
-        match file.write_all(&zeros[..size]).and_then(|()| file.sync_all()) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::StorageFull => size /= 2,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
 impl Filesystem {
-    /// A filesystem of `size_mib`. With `backing_mib` its device has only so much room in fact, as a thinly provisioned disk:
-    /// what is written beyond fails with EIO, until `enlarge`.
-    pub fn make(test: &str, size_mib: u64, backing_mib: Option<u64>) -> Option<Filesystem> {
-        match Filesystem::try_make(size_mib, backing_mib) {
-            Ok(filesystem) => Some(filesystem),
-            Err(error) => {
-                println!("SKIPPED {test}: no filesystem of its own can be made: {error:#}");
-                None
-            }
-        }
+    /// A filesystem of `size_mib`.
+    pub fn make(test: &str, size_mib: u64) -> Option<Filesystem> {
+        told(test, Filesystem::try_make(size_mib, false))
     }
 
-    fn try_make(size_mib: u64, backing_mib: Option<u64>) -> Result<Filesystem> {
+    /// A filesystem whose device can be broken and repaired.
+    pub fn make_breakable(test: &str, size_mib: u64) -> Option<Filesystem> {
+        told(test, Filesystem::try_make(size_mib, true))
+    }
+
+    fn try_make(size_mib: u64, breakable: bool) -> Result<Filesystem> {
         fs::create_dir_all(crate::FOLDER)?;
         let folder = tempfile::Builder::new().prefix("headwater-").tempdir_in(crate::FOLDER)?;
-        let mut filesystem = Filesystem { folder, thin: false };
+        let sectors = (size_mib << 20) / SECTOR - PARTITION_START;
+        let mut filesystem = Filesystem { folder, device: None, sectors };
         fs::create_dir(filesystem.mount())?;
-        fs::create_dir(filesystem.backing())?;
-        if let Some(mib) = backing_mib {
-            run("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs", text(&filesystem.backing())])?;
-            filesystem.thin = true;
+        let image = filesystem.folder.path().join("image");
+        File::create(&image)?.set_len(size_mib << 20)?;
+        if !breakable {
+            run("mkfs.ext4", &["-q", "-F", "-m", "0", text(&image)])?;
+            run("mount", &["-o", "loop", text(&image), text(&filesystem.mount())])?;
+            return Ok(filesystem);
         }
-        File::create(filesystem.image())?.set_len(size_mib << 20)?;
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", text(&filesystem.image())])?;
+        let device = run("losetup", &["--find", "--show", text(&image)])?.trim().to_owned();
+        filesystem.device = Some(device.clone());
+        run("addpart", &[&device, "1", &PARTITION_START.to_string(), &sectors.to_string()])?;
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", &format!("{device}p1")])?;
         filesystem.attach()?;
         Ok(filesystem)
+    }
+
+    fn attach(&self) -> Result<()> {
+        let device = self.device.as_deref().context("it cannot be broken")?;
+        run("mount", &[&format!("{device}p1"), text(&self.mount())]).map(|_| ())
     }
 
     /// Where it is mounted.
     pub fn mount(&self) -> PathBuf {
         self.folder.path().join("mount")
-    }
-
-    fn backing(&self) -> PathBuf {
-        self.folder.path().join("backing")
-    }
-
-    fn image(&self) -> PathBuf {
-        self.backing().join("image")
-    }
-
-    fn attach(&self) -> Result<()> {
-        run("mount", &["-o", "loop", text(&self.image()), text(&self.mount())]).map(|_| ())
     }
 
     /// Free bytes.
@@ -96,42 +83,52 @@ impl Filesystem {
 
     /// Writes a file of that name that takes all the space that is left, to the last block.
     pub fn fill(&self, name: &str) -> Result<()> {
-        fill(&self.mount().join(name))
-    }
-
-    /// Takes from a thin device all the room that it has not used, and that of a file's bytes from `from` on: writing there
-    /// again fails with EIO, although they were written before.
-    pub fn exhaust(&self, file: &Path, from: u64) -> Result<()> {
-        ensure!(self.thin, "it has what it claims to have");
-        for line in run("filefrag", &["-v", "-b4096", text(file)])?.lines() {
-            // "   0:        0..    4095:      34816..     38911:   4096:             last,eof"
-            let numbers: Vec<u64> = line.split([':', '.', ' ']).filter_map(|word| word.parse().ok()).collect();
-            let &[_, logical, logical_end, physical, _, _] = numbers.as_slice() else { continue };
-            let skipped = (from / 4096).saturating_sub(logical);
-            if skipped <= logical_end - logical {
-                let (offset, length) = ((physical + skipped) * 4096, (logical_end - logical + 1 - skipped) * 4096);
-                let [offset, length] = [offset, length].map(|number| number.to_string());
-                run("fallocate", &["--punch-hole", "--offset", &offset, "--length", &length, text(&self.image())])?;
+        let mut file = File::create(self.mount().join(name))?;
+        let zeros = vec![0; 1 << 20];
+        let mut size = zeros.len();
+        while size >= 4096 {
+            match file.write_all(&zeros[..size]).and_then(|()| file.sync_all()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => size /= 2,
+                Err(error) => return Err(error.into()),
             }
         }
-        fill(&self.backing().join("filler"))
+        Ok(())
     }
 
-    /// Gives a thin device all the room that it claims to have, and mounts the filesystem anew, as an administrator would.
-    pub fn enlarge(&self, backing_mib: u64) -> Result<()> {
-        ensure!(self.thin, "it has what it needs");
+    /// Shrinks the device under the mounted filesystem to its first mebibyte: reading and writing beyond fail with EIO. What
+    /// was written before stays.
+    ///
+    /// A loop device over a file that cannot grow would do as well, but some kernels report a write that was cut short as
+    /// done.
+    pub fn break_device(&self) -> Result<()> {
+        self.resize(PARTITION_START)
+    }
+
+    /// Gives the device its size back and mounts the filesystem anew, as an administrator would.
+    pub fn repair_device(&self) -> Result<()> {
+        self.resize(self.sectors)?;
         run("umount", &[text(&self.mount())])?;
-        run("mount", &["-o", &format!("remount,size={backing_mib}m"), text(&self.backing())])?;
         self.attach()
     }
+
+    fn resize(&self, sectors: u64) -> Result<()> {
+        let device = self.device.as_deref().context("it cannot be broken")?;
+        run("resizepart", &[device, "1", &sectors.to_string()]).map(|_| ())
+    }
+}
+
+fn told(test: &str, made: Result<Filesystem>) -> Option<Filesystem> {
+    made.inspect_err(|error| println!("SKIPPED {test}: no filesystem of its own can be made: {error:#}")).ok()
 }
 
 impl Drop for Filesystem {
     fn drop(&mut self) {
-        let gone = |path: &Path| run("umount", &[text(path)]).or_else(|_| run("umount", &["--lazy", text(path)]));
-        let _never_mounted = gone(&self.mount());
-        if self.thin {
-            let _in_use = gone(&self.backing());
+        let mount = self.mount();
+        let _never_mounted = run("umount", &[text(&mount)]).or_else(|_| run("umount", &["--lazy", text(&mount)]));
+        if let Some(device) = &self.device {
+            let _never_added = run("delpart", &[device, "1"]);
+            let _in_use = run("losetup", &["--detach", device]);
         }
     }
 }

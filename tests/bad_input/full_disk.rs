@@ -56,7 +56,7 @@ fn await_space(client: &mut Client, ledger: &mut Ledger) -> Result<Duration> {
 #[test]
 fn a_full_disk_refuses_producers_and_can_be_drained() {
     let _alone = headwater_tests::alone();
-    let Some(filesystem) = Filesystem::make("full-disk", SIZE_MIB, None) else { return };
+    let Some(filesystem) = Filesystem::make("full-disk", SIZE_MIB) else { return };
     drained(&filesystem).unwrap_or_else(|error| panic!("{error:?}"));
 }
 
@@ -125,7 +125,7 @@ fn drained(filesystem: &Filesystem) -> Result<()> {
 #[test]
 fn a_disk_filled_by_others_loses_nothing() {
     let _alone = headwater_tests::alone();
-    let Some(filesystem) = Filesystem::make("foreign-file", SIZE_MIB, None) else { return };
+    let Some(filesystem) = Filesystem::make("foreign-file", SIZE_MIB) else { return };
     filled(&filesystem).unwrap_or_else(|error| panic!("{error:?}"));
 }
 
