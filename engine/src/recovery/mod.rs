@@ -178,13 +178,16 @@ pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, Op
         slots.push(doing("making a WAL slot", slot)?);
     }
 
+    // A slot's name may not be durable yet, when the process that made it was killed before it could see to that.
+    doing("syncing the WAL folder", disk.sync_dir(&folders.wal))?;
+
     let inspected = inspect(env, options, slots, loaded, epoch, |_| {})?;
     let Inspected { cell, receiver, mut store, header, slots, start, end, replay, damage } = inspected;
     if let (Some(damage), false) = (&damage, repair) {
         return Err(OpenError::Damaged(damage.clone()));
     }
     let replayed = end.next_sequence().0 - start.next_sequence().0;
-    replay.write_batches(start, end.next_sequence())?;
+    replay.write_batches(start, &end)?;
     doing("syncing the WAL", end.sync())?;
     replay.finish();
 
@@ -337,17 +340,20 @@ impl Replay {
         })
     }
 
-    /// The second pass: batches go to files that are alive at the end.
-    fn write_batches(&self, mut scanner: Scanner, end: Sequence) -> Result<(), OpenError> {
+    /// The second pass: batches go to files that are alive at the end, blocks that may not be durable to their places.
+    fn write_batches(&self, mut scanner: Scanner, end: &Scanner) -> Result<(), OpenError> {
         let mut alive = HashSet::new();
         for partition in self.partitions.values() {
             alive.extend(partition.published().segments.iter().map(|segment| segment.file));
         }
         let files = &self.cell.shared.files;
         let mut block = Vec::new();
-        while scanner.next_sequence() < end {
-            if doing("reading the WAL", scanner.read_next(&mut block))?.is_none() {
+        while scanner.next_sequence() < end.next_sequence() {
+            let Some(header) = doing("reading the WAL", scanner.read_next(&mut block))? else {
                 return Err(OpenError::Damaged("a WAL block could be read once, but not again".to_owned()));
+            };
+            if header.sequence > end.proven() {
+                doing("writing the WAL", scanner.write_back(&*self.cell.shared.env.disk, &block))?;
             }
             let mut reader = Reader(block.get(HEADER_SIZE..).unwrap_or_default());
             let mut writes: Vec<(FileId, u64, &[u8])> = Vec::new();

@@ -5,7 +5,8 @@ use super::ring::{Place, SlotFile};
 use super::{BLOCK_ALIGNMENT, SLOT_HEADER_SIZE};
 use crate::env::{Disk, DiskFile, OpenMode};
 use crate::ids::Sequence;
-use std::io;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Bytes read at a time while looking for a block behind the chain's end.
@@ -21,6 +22,7 @@ pub struct Run {
 #[derive(Clone)]
 struct Slot {
     number: u32,
+    path: PathBuf,
     size: u64,
     file: Arc<dyn DiskFile>,
     first: Option<BlockHeader>,
@@ -35,6 +37,8 @@ pub struct Scanner {
     next: Sequence,
     previous_crc: u32,
     used: Vec<(u32, Sequence)>,
+    /// The highest block that one of those read calls durable.
+    proven: Sequence,
 }
 
 impl Scanner {
@@ -52,10 +56,12 @@ impl Scanner {
             .map(|slot| {
                 let file = disk.open(&slot.path, OpenMode::Read)?;
                 let first = header_at(&*file, SLOT_HEADER_SIZE)?;
-                Ok(Slot { number: slot.number, size: slot.size, file, first })
+                Ok(Slot { number: slot.number, path: slot.path.clone(), size: slot.size, file, first })
             })
             .collect::<io::Result<Vec<_>>>()?;
-        Ok(Scanner { slots, runs: runs.to_vec(), at, next, previous_crc, used: Vec::new() })
+        // A run makes durable what it finds before it writes anything.
+        let proven = Sequence(runs.last().map_or(0, |run| run.first.0.saturating_sub(1)));
+        Ok(Scanner { slots, runs: runs.to_vec(), at, next, previous_crc, used: Vec::new(), proven })
     }
 
     /// Where the next block would go.
@@ -98,6 +104,7 @@ impl Scanner {
             let Some(header) = read_block(&slot, position, block, |header| self.is_next(header))? else { continue };
             self.at = Place { slot: slot.number, position: position + header.padded_size() };
             self.previous_crc = header.crc;
+            self.proven = self.proven.max(header.durable_through);
             match self.used.iter_mut().find(|(number, _)| *number == slot.number) {
                 Some(entry) => entry.1 = self.next,
                 None => self.used.push((slot.number, self.next)),
@@ -166,6 +173,19 @@ impl Scanner {
             }
         }
         Ok(None)
+    }
+
+    /// The highest block that is known to be durable.
+    pub fn proven(&self) -> Sequence {
+        self.proven
+    }
+
+    /// Writes the block that was read last to its place again. After a sync that failed it may lie in the page cache alone,
+    /// as if it were clean, and then no sync would write it.
+    pub fn write_back(&self, disk: &dyn Disk, block: &[u8]) -> io::Result<()> {
+        let Some(slot) = self.slots.iter().find(|slot| slot.number == self.at.slot) else { return Ok(()) };
+        let position = self.at.position - (block.len() as u64).next_multiple_of(BLOCK_ALIGNMENT);
+        disk.open(&slot.path, OpenMode::Write)?.write_at(&[IoSlice::new(block)], position)
     }
 
     /// Makes durable what was read: after a kill the last blocks may lie in the page cache or a device cache alone.

@@ -159,11 +159,17 @@ impl State {
     pub(super) fn sync(&mut self, number: u64) -> io::Result<()> {
         let path = self.inode(number)?.path.clone();
         if self.faults.strikes(FaultOp::Sync, &path) {
-            let keep = Keep::new(self.rng.next_u64(), self.changes);
-            self.inode(number)?.fail_sync(&keep);
+            self.fail_sync(number)?;
             return Err(super::fault::eio());
         }
         self.inode(number)?.sync();
+        Ok(())
+    }
+
+    /// What a sync that fails leaves of a file.
+    pub(super) fn fail_sync(&mut self, number: u64) -> io::Result<()> {
+        let keep = Keep::new(self.rng.next_u64(), self.changes);
+        self.inode(number)?.fail_sync(&keep);
         Ok(())
     }
 

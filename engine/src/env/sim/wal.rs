@@ -70,6 +70,7 @@ impl SimWalDevice {
                 return Err(io::Error::other("an earlier WAL write failed"));
             }
             if state.faults.strikes(FaultOp::Sync, &path) {
+                state.fail_sync(inode)?;
                 return Err(eio());
             }
             for (inode, change) in unsynced.drain(..).chain(change.map(|change| (inode, change))) {
