@@ -1,6 +1,7 @@
 //! A disk that fails: the engine stops, says why, answers nobody falsely, and after a restart everything acknowledged is
 //! there.
 
+use crate::draw::mix;
 use crate::expectation::read_all;
 use crate::script::script;
 use crate::stops::{Lookout, When, message};
@@ -150,4 +151,31 @@ fn a_failed_read_is_told_to_the_reader_and_to_nobody_else() {
     frozen.due.find(&engine).expect("the next read goes well");
     assert_eq!(engine.failure(), None);
     assert_eq!(engine.stats().damage, 0);
+}
+
+/// A sync fails: the medium lacks what the cache still shows, and no later sync writes it. Whoever starts again on that cache
+/// must not take it for durable.
+#[test]
+fn what_a_failed_sync_left_in_the_cache_is_not_taken_for_durable() {
+    for config in configs() {
+        for nth in 1.. {
+            let lookout = Lookout::new(config.seed, When::End);
+            let disk = SimDisk::new(config.seed);
+            disk.inject_eio(FaultOp::Sync, nth, |path| path.starts_with("data/wal"));
+            match World::new_on(disk, config.clone(), lookout.clone()).and_then(script) {
+                Ok(_) => break,
+                Err(End::Failed(_)) => {}
+                Err(end) => panic!("{end:?}"),
+            }
+            let outcome = (|| {
+                for number in 0..6 {
+                    let world = lookout.reopen_stopped()?;
+                    let image = world.disk.crash_image(mix(nth, number));
+                    world.restart(image, true)?.end()?;
+                }
+                Ok::<(), End>(())
+            })();
+            outcome.unwrap_or_else(|end| panic!("sync number {nth} fails, with {config:?}: {end:?}"));
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Looking at what a machine that stops leaves: after every operation, or after one.
 
+use crate::batches::Recipe;
 use crate::draw::{Draw, mix};
 use crate::model::Model;
 use crate::random;
@@ -146,6 +147,22 @@ impl Lookout {
         Ok(())
     }
 
+    /// After an engine that stopped itself: the process is started again on what the last one left.
+    pub fn reopen_stopped(&self) -> Step<World> {
+        let (scene, disk) = (self.scene.lock().clone(), self.stopped.lock().clone());
+        let (Some(scene), Some(disk)) = (scene, disk) else {
+            return Err("the engine has not stopped".to_owned().into());
+        };
+        let model = {
+            let mut model = scene.model.lock();
+            model.check_stopped()?;
+            model.snapshot(false)
+        };
+        let lookout = Lookout::new(self.seed, When::Never);
+        lookout.stopped_by(false);
+        World::on(scene.config, disk.kill_image(), scene.clock, Arc::new(Mutex::new(model)), lookout, 0)
+    }
+
     /// Opens an image and holds it against the model. Now and then the machine stops again at every operation of the
     /// recovery, or works on and then stops.
     fn open(&self, scene: &Scene, image: SimDisk, is_power_cut: bool, draw: &Draw) -> Result<(), String> {
@@ -166,6 +183,8 @@ impl Lookout {
             let mut world = World::on(config, image, clock, Arc::new(Mutex::new(model)), lookout, 0)?;
             if self.depth > 0 && draw.chance(0.1) {
                 world = work_on(world, draw)?;
+            } else if !is_power_cut && self.depth > 0 {
+                world = answer_and_cut(world, draw)?;
             }
             world.end()
         }));
@@ -189,6 +208,24 @@ fn work_on(mut world: World, draw: &Draw) -> Step<World> {
     let is_power_cut = draw.chance(0.7);
     let image = if is_power_cut { world.disk.crash_image(draw.next()) } else { world.disk.kill_image() };
     world.restart(image, is_power_cut)
+}
+
+/// After a kill nothing is more durable than before. So when the process has started again on what the last one left, and
+/// answers requests, a power cut must not take those away.
+fn answer_and_cut(mut world: World, draw: &Draw) -> Step<World> {
+    let topic = world.model().published.topics.keys().next_back().copied();
+    let key = topic.unwrap_or_else(|| {
+        world.create("after", 1, &[]);
+        world.model().next_key - 1
+    });
+    world.drain()?;
+    for size in [10, 9_000] {
+        let recipe = Recipe { value_size: size, ..Recipe::small(world.now(), world.salt()) };
+        world.append(key, 0, &recipe)?;
+        world.drain()?;
+    }
+    let image = world.disk.crash_image(draw.next());
+    world.restart(image, true)
 }
 
 /// What a panic says.
