@@ -93,7 +93,11 @@ impl Queue {
         if self.bytes.load(Ordering::Relaxed) > self.bytes_max {
             return Err(Refused::Busy);
         }
-        if space.admit(size as u64) { Ok(()) } else { Err(Refused::DiskFull) }
+        if space.admit(size as u64) {
+            return Ok(());
+        }
+        space.note_refused(size as u64);
+        Err(Refused::DiskFull)
     }
 
     /// Queues a command behind all others.

@@ -8,17 +8,23 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub struct Space {
     free: AtomicI64,
     reserve: i64,
+    /// The largest batch that was refused and still would be; 0 when there is none.
+    refused: AtomicI64,
 }
 
 impl Space {
     pub fn new(reserve: u64) -> Space {
-        Space { free: AtomicI64::new(i64::MAX), reserve: i64::try_from(reserve).unwrap_or(i64::MAX) }
+        let reserve = i64::try_from(reserve).unwrap_or(i64::MAX);
+        Space { free: AtomicI64::new(i64::MAX), reserve, refused: AtomicI64::new(0) }
     }
 
     /// Asks the disk. `admitted` bytes may come and are not written yet.
     pub fn refresh(&self, disk: &dyn Disk, admitted: usize) -> io::Result<()> {
         let free = disk.free_bytes()?.saturating_sub(admitted as u64);
         self.free.store(i64::try_from(free).unwrap_or(i64::MAX), Ordering::Relaxed);
+        if !self.is_short() {
+            self.refused.store(0, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -33,8 +39,45 @@ impl Space {
         true
     }
 
-    /// Whether the disk is down to its reserve.
+    /// A batch was refused: until there is room for it the disk is short, however little is missing.
+    pub fn note_refused(&self, size: u64) {
+        self.refused.fetch_max(i64::try_from(size).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether the disk is down to its reserve, or would be with a batch that had to be refused.
     pub fn is_short(&self) -> bool {
-        self.free.load(Ordering::Relaxed) < self.reserve
+        let needed = self.reserve.saturating_add(self.refused.load(Ordering::Relaxed));
+        self.free.load(Ordering::Relaxed) < needed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::sim::SimDisk;
+
+    /// Producers were refused while a little more than the reserve was free, and then the disk did not count as short: files
+    /// that only a checkpoint sets free were kept until the next one was due anyway.
+    #[test]
+    fn a_refused_batch_makes_the_disk_short_until_it_fits() {
+        let disk = SimDisk::new(1);
+        let space = Space::new(1_000);
+        let free_is = |bytes| {
+            disk.set_capacity(bytes);
+            space.refresh(&disk, 0).unwrap();
+        };
+        free_is(1_500);
+        assert!(!space.is_short() && space.admit(100) && !space.admit(600));
+        assert!(!space.is_short(), "room that was to be made ahead is no batch");
+        space.note_refused(600);
+        assert!(space.is_short());
+        free_is(1_599);
+        assert!(space.is_short());
+        free_is(1_600);
+        assert!(!space.is_short());
+        free_is(1_500);
+        assert!(!space.is_short(), "nothing was refused since");
+        free_is(999);
+        assert!(space.is_short());
     }
 }
