@@ -3,6 +3,7 @@
 use crate::limits::Limits;
 use crate::metrics::{Ended, Metrics};
 use crate::shutdown::{Phase, Shutdown, Trigger};
+use rustix::net::sockopt;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -38,8 +39,8 @@ pub async fn serve<C, F>(
         match accepted {
             Ok(_) if tasks.len() >= limits.connections_max => metrics.over_bound(),
             Ok((stream, _)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY refused");
+                if let Err(error) = prepare(&stream, limits) {
+                    tracing::debug!(%error, "a socket option was refused");
                 }
                 metrics.accepted();
                 let running = connection(stream, inner.clone());
@@ -62,6 +63,15 @@ pub async fn serve<C, F>(
     }
     trigger.advance(Phase::Stopped);
     while tasks.join_next().await.is_some() {}
+}
+
+/// Sets a connection's socket options.
+fn prepare(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    match limits.send_buffer_bytes {
+        Some(bytes) => Ok(sockopt::set_socket_send_buffer_size(stream, bytes)?),
+        None => Ok(()),
+    }
 }
 
 /// Counts a connection's end, however its task ends: by itself, by a panic, or dropped with the runtime.

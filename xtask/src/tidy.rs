@@ -13,6 +13,7 @@ const UNSAFE: &[&str] = &[
     "benches/src/wal/uring.rs",
     "engine/src/env/aligned.rs",
     "engine/src/env/real_file.rs",
+    "engine/src/env/streaming.rs",
     "engine/src/env/sys.rs",
     "engine/src/env/uring.rs",
     "protocol/src/net/tcp.rs",

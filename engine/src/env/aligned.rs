@@ -5,6 +5,7 @@
 //! plain heap block that is freed after use, so that one big batch does not leave its memory behind.
 #![allow(unsafe_code)]
 
+use super::streaming;
 use parking_lot::Mutex;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -99,12 +100,12 @@ impl AlignedBuffer {
     /// Appends `bytes`.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
-        // SAFETY: `reserve` made room for `bytes.len()` bytes after `len`; `bytes` cannot overlap memory that `&mut self`
-        // owns alone.
-        unsafe {
+        // SAFETY: `reserve` made room for `bytes.len()` bytes after `len`, in memory that `&mut self` owns alone.
+        let room = unsafe {
             let end = self.block().start.as_ptr().add(self.len);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), end, bytes.len());
-        }
+            std::slice::from_raw_parts_mut(end.cast(), bytes.len())
+        };
+        streaming::copy(bytes, room);
         self.len += bytes.len();
     }
 

@@ -9,6 +9,7 @@ mod real;
 mod real_file;
 mod rng;
 pub mod sim;
+mod streaming;
 mod sys;
 mod unsynced;
 mod uring;

@@ -16,8 +16,9 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How far apart the bytes are that `is_resident` asks for: the kernel's usual read-ahead is twice that.
-const RESIDENT_STEP: u64 = 64 * 1024;
+/// How far apart the bytes are that `is_resident` asks for where the kernel does not count pages: its usual read-ahead is
+/// twice that.
+const RESIDENT_STEP: usize = 64 * 1024;
 
 static OPEN_FILES: AtomicUsize = AtomicUsize::new(0);
 static LIVE_MAPS: AtomicUsize = AtomicUsize::new(0);
@@ -158,15 +159,22 @@ impl DiskFile for RealFile {
         let Some(last) = size.checked_sub(1).and_then(|beyond| position.checked_add(beyond)) else {
             return true;
         };
-        let mut probe = position;
-        loop {
-            match sys::read_byte_nowait(self.file.as_fd(), probe) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // Where the kernel cannot say (an old one, or a filesystem without it), reading at once is as good as it gets.
-                Err(_) => return true,
-                Ok(_) if probe == last => return true,
-                Ok(_) => probe = probe.saturating_add(RESIDENT_STEP).min(last),
-            }
+        let read_byte = |at| match sys::read_byte_nowait(self.file.as_fd(), at) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            // Where the kernel cannot say (an old one, or a filesystem without it), reading at once is as good as it gets.
+            Err(_) => Some(1),
+            Ok(read) => Some(read),
+        };
+        // The first and the last byte first: pages that are still being read ahead count as cached.
+        match (read_byte(position), read_byte(last)) {
+            (None, _) | (_, None) => return false,
+            // Past the end there is nothing to wait for.
+            (_, Some(0)) => return true,
+            _ => {}
+        }
+        match sys::is_cached(self.file.as_fd(), position, last) {
+            Ok(is_cached) => is_cached,
+            Err(_) => (position..last).step_by(RESIDENT_STEP).all(|at| read_byte(at).is_some()),
         }
     }
 

@@ -230,6 +230,18 @@ pub const OPTIONS: &[OptionRow] = &[
         },
     },
     OptionRow {
+        key: "limits.send_buffer",
+        value_name: "SIZE",
+        default: "256KiB",
+        help: "What the system may hold of answers that a connection has not taken yet; 0 lets the system decide, for fast links \
+            over long distances",
+        set: |config, text| {
+            let bytes = to_usize(parse_between(text, 0, GIB)?);
+            config.limits.send_buffer_bytes = (bytes > 0).then_some(bytes);
+            Ok(())
+        },
+    },
+    OptionRow {
         key: "limits.idle_seconds_max",
         value_name: "SECONDS",
         default: "600",

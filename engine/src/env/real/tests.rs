@@ -129,6 +129,10 @@ fn what_left_the_cache_is_not_resident_until_it_is_read() {
         return;
     }
     assert!(!file.is_resident(size - 1, 1));
+    file.read_at(&mut [0], 0).unwrap();
+    file.read_at(&mut [0], size - 1).unwrap();
+    assert!(file.is_resident(0, 1) && file.is_resident(size - 1, 1));
+    assert!(!file.is_resident(0, size), "the middle is still on the disk alone");
     let mut out = vec![0; 8 << 20];
     assert_eq!(file.read_at(&mut out, 0).unwrap(), out.len());
     assert!(file.is_resident(0, size));
