@@ -1,4 +1,7 @@
-//! One round on one server: produce, fetch what was produced, ping, delete.
+//! One round on one server: produce, fetch what was produced, ping.
+//!
+//! Topics stay until the servers' data is removed as a whole. To delete them between rounds would charge one server for it in
+//! the next round's figures, and the other, which deletes a minute later, in any round's.
 
 use super::server::Server;
 use crate::kafka::connection::Connection;
@@ -121,7 +124,6 @@ impl Load {
         if self.warm_bytes > 0 {
             let produced = produce::run(&self.produce(server, "warm", self.warm_bytes))?;
             fetch::run(&self.fetch(server, "warm", produced.batch_bytes))?;
-            admin::delete_topic(&mut Connection::open(server.address)?, "warm")?;
         }
         Ok(())
     }
@@ -147,7 +149,6 @@ impl Load {
             pid: Some(server.pid),
         })?;
         let after = Usage::of(server.pid)?;
-        admin::delete_topic(&mut Connection::open(server.address)?, &topic)?;
         Ok(Figures {
             produce_cpu_s_per_gb: (settled.cpu_s() - before.cpu_s()) * 1e9 / produced.bytes.max(1) as f64,
             produce_cpu_s_per_gb_unsettled: produced.server_cpu_s_per_gb.unwrap_or(0.0),
