@@ -69,8 +69,8 @@ pub struct Settings {
     pub durability: Option<Durability>,
     /// Whether old segments are deleted (cleanup.policy names delete).
     pub deletes: bool,
-    /// The most that a batch may inflate to.
-    pub decompressed_size_max: usize,
+    /// The largest record in a compressed batch.
+    pub inflated_record_size_max: usize,
     overrides: BTreeMap<String, String>,
 }
 
@@ -89,7 +89,7 @@ impl Default for Settings {
             validation: Validation::Full,
             durability: None,
             deletes: true,
-            decompressed_size_max: 64 << 20,
+            inflated_record_size_max: 2_147_483_639,
             overrides: BTreeMap::new(),
         }
     }
@@ -125,6 +125,7 @@ impl Settings {
             "retention.bytes" => self.retention_bytes = number(value, i64::MIN)?,
             "retention.ms" => self.retention_ms = number(value, -1)?,
             "max.message.bytes" => self.batch_size_max = number(value, 0)?,
+            "max.decompressed.message.bytes" => self.inflated_record_size_max = number(value, 1)?,
             "message.timestamp.type" => {
                 self.timestamp_type = match value {
                     "CreateTime" => TimestampType::CreateTime,
@@ -173,7 +174,7 @@ impl Settings {
             timestamp_after_max_ms: self.timestamp_after_max_ms,
             validation: self.validation,
             compression: self.compression,
-            decompressed_size_max: self.decompressed_size_max,
+            inflated_record_size_max: self.inflated_record_size_max,
             ..Rules::new(now)
         }
     }

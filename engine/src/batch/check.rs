@@ -26,6 +26,9 @@ pub enum Validation {
     Header,
 }
 
+/// The most bytes that the records of one batch may inflate to, whatever its topic's settings are.
+pub const INFLATED_SIZE_MAX: usize = 64 << 20;
+
 /// What a topic takes, and when it is now.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
@@ -45,6 +48,8 @@ pub struct Rules {
     pub compression: Option<Codec>,
     /// The most bytes that the records of one batch may inflate to.
     pub decompressed_size_max: usize,
+    /// The largest record in a compressed batch, its length not counted.
+    pub inflated_record_size_max: usize,
     /// Whether a record without a key is refused, as a compacted topic must. Opens compressed batches in any case.
     pub key_required: bool,
 }
@@ -61,7 +66,8 @@ impl Rules {
             now,
             validation: Validation::Full,
             compression: None,
-            decompressed_size_max: 64 << 20,
+            decompressed_size_max: INFLATED_SIZE_MAX,
+            inflated_record_size_max: 2_147_483_639,
             key_required: false,
         }
     }
@@ -149,8 +155,8 @@ pub fn check(bytes: Bytes, rules: &Rules) -> Result<CheckedBatch, BatchError> {
         _ => None,
     };
     let max_timestamp = match &inflated {
-        Some(section) => walk(&header, section, rules)?,
-        None if codec == Codec::None => walk(&header, stored, rules)?,
+        Some(section) => walk(&header, section, rules.inflated_record_size_max, rules)?,
+        None if codec == Codec::None => walk(&header, stored, usize::MAX, rules)?,
         None => check_closed(&header, rules)?,
     };
     let stamped = match rules.timestamp_type {
@@ -199,7 +205,12 @@ fn check_header(header: &BatchHeader) -> Result<(), BatchError> {
 ///
 /// A fault in the structure wins over a refused record, and a timestamp out of range over a missing key, wherever in the
 /// batch they lie.
-fn walk(header: &BatchHeader, section: &[u8], rules: &Rules) -> Result<TimestampMs, BatchError> {
+fn walk(
+    header: &BatchHeader,
+    section: &[u8],
+    record_size_max: usize,
+    rules: &Rules,
+) -> Result<TimestampMs, BatchError> {
     let checks_time = rules.timestamp_type == TimestampType::CreateTime;
     let mut refused = refuse_stamped(header, rules);
     let mut without_key = None;
@@ -211,6 +222,10 @@ fn walk(header: &BatchHeader, section: &[u8], rules: &Rules) -> Result<Timestamp
             return Err(BatchError::invalid(format!("{count} records are declared, {index} are there")));
         }
         let record = RawRecord::read(&mut cursor).map_err(|why| BatchError::invalid_record(index, why))?;
+        if record.body_size > record_size_max {
+            let why = format!("{} bytes, where {record_size_max} are allowed", record.body_size);
+            return Err(BatchError::invalid_record(index, why));
+        }
         if record.offset_delta != index {
             let why = format!("offset delta {} where {index} is due", record.offset_delta);
             return Err(BatchError::invalid_record(index, why));

@@ -103,6 +103,8 @@ impl<'a> Cursor<'a> {
 /// A record as its bytes say, its deltas not yet applied. Its headers are known to be whole.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RawRecord<'a> {
+    /// Bytes of all that follows.
+    pub(super) body_size: usize,
     pub(super) attributes: i8,
     pub(super) timestamp_delta: i64,
     pub(super) offset_delta: i32,
@@ -115,7 +117,8 @@ impl<'a> RawRecord<'a> {
     /// Reads the record at the cursor, all of it, and moves past it.
     #[inline]
     pub(super) fn read(cursor: &mut Cursor<'a>) -> Result<RawRecord<'a>, Why> {
-        let mut body = Cursor::new(cursor.bytes()?);
+        let bytes = cursor.bytes()?;
+        let (body_size, mut body) = (bytes.len(), Cursor::new(bytes));
         let attributes = body.byte()? as i8;
         let timestamp_delta = body.varlong()?;
         let offset_delta = body.varint()?;
@@ -131,7 +134,7 @@ impl<'a> RawRecord<'a> {
         if !body.rest.is_empty() {
             return Err("the record's length does not match what is in it");
         }
-        Ok(RawRecord { attributes, timestamp_delta, offset_delta, key, value, headers })
+        Ok(RawRecord { body_size, attributes, timestamp_delta, offset_delta, key, value, headers })
     }
 }
 

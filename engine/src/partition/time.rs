@@ -108,7 +108,7 @@ impl Partition {
     /// The records of a batch that was read and checked.
     fn records_in(&self, bytes: &mut Vec<u8>) -> Result<Records, ReadError> {
         let bytes = std::mem::take(bytes).into();
-        let records = batch::records_of(&bytes, self.settings().decompressed_size_max);
+        let records = batch::records_of(&bytes, batch::INFLATED_SIZE_MAX);
         records.map_err(|error| ReadError::Corrupt(error.to_string()))
     }
 

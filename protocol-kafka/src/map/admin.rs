@@ -23,7 +23,7 @@ pub fn setting(name: &str, settings: &Settings) -> Option<String> {
         "retention.bytes" => settings.retention_bytes.to_string(),
         "retention.ms" => settings.retention_ms.to_string(),
         "max.message.bytes" => settings.batch_size_max.to_string(),
-        "max.decompressed.message.bytes" => settings.decompressed_size_max.to_string(),
+        "max.decompressed.message.bytes" => settings.inflated_record_size_max.to_string(),
         "message.timestamp.before.max.ms" => settings.timestamp_before_max_ms.to_string(),
         "message.timestamp.after.max.ms" => settings.timestamp_after_max_ms.to_string(),
         "message.timestamp.type" => match settings.timestamp_type {

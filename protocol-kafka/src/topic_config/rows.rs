@@ -116,8 +116,8 @@ pub const SETTINGS: &[Setting] = &[
         documentation: "Replicas whose follower side is throttled while they are moved. A single node moves none.", ..ROW },
     Setting { name: "max.decompressed.message.bytes", kind: Int { min: 1, max: 2_147_483_639 }, default: "2147483639",
         synonym: from("max.decompressed.message.bytes"), importance: Medium, effect: Acts,
-        documentation: "Largest batch after decompression. The server has a bound of its own, so that no batch unfolds without \
-            end; a topic can only lower it.", ..ROW },
+        documentation: "Largest record in a compressed batch. Whatever it says, the records of one batch may unfold to 64 MiB \
+            together, so that no batch unfolds without end.", ..ROW },
     Setting { name: "errors.deadletterqueue.group.enable", kind: Bool, default: "false",
         documentation: "Whether share groups may use this topic as their dead-letter queue.", ..ROW },
     Setting { name: "remote.storage.enable", kind: Bool, default: "false",

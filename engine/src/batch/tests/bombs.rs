@@ -110,3 +110,13 @@ fn a_bomb_in_a_batch_is_told_apart() {
     let rules = Rules { decompressed_size_max: LIMIT, ..Rules::new(NOW) };
     assert_eq!(check(sealed(bytes), &rules).err(), Some(BatchError::Bomb { max: LIMIT }));
 }
+
+#[test]
+fn the_largest_record_is_bounded_in_compressed_batches_alone() {
+    for codec in [Codec::None, Codec::Gzip, Codec::Zstd] {
+        let rules = |max| Rules { inflated_record_size_max: max, ..Rules::new(NOW) };
+        let batch = || fill(BatchBuilder::new().codec(codec), &three());
+        let least = (1..100).find(|max| check(batch(), &rules(*max)).is_ok()).unwrap();
+        assert_eq!(least > 1, codec != Codec::None, "{codec:?}: {least}");
+    }
+}
