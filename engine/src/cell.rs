@@ -13,6 +13,7 @@ use crate::stats::Stats;
 use crate::topic::Catalogue;
 use crate::wal::ring::SlotFile;
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +22,8 @@ use std::time::Duration;
 
 /// Ranges of files that wait for write-back at most; more are left to the kernel.
 const WRITE_BACK_MAX: usize = 1024;
+/// Places of damage that are remembered, and so reported once each. After that many nobody needs another.
+const DAMAGE_MAX: usize = 10_000;
 
 /// What partitions need of their cell.
 pub struct Shared {
@@ -38,6 +41,8 @@ pub struct Shared {
     /// The next segment file's id. It carries the incarnation above bit 40, so that no id is used twice even when the
     /// roll that took it was lost.
     pub next_file: AtomicU64,
+    /// What was reported of damage.
+    pub damage: Mutex<BTreeSet<String>>,
 }
 
 impl Shared {
@@ -47,8 +52,13 @@ impl Shared {
         random_id(&self.env)
     }
 
-    /// Stored bytes are damaged: says so to whoever runs the server.
+    /// Stored bytes are damaged: says so to whoever runs the server, once, however often clients ask for them.
     pub fn report_damage(&self, what: &str) {
+        let mut known = self.damage.lock();
+        if known.len() >= DAMAGE_MAX || !known.insert(what.to_owned()) {
+            return;
+        }
+        drop(known);
         self.stats.damage.fetch_add(1, Ordering::Relaxed);
         tracing::error!("stored data is damaged: {what}");
     }

@@ -4,6 +4,9 @@ use std::fmt;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        number!($(#[$doc])* $name($inner), "{}");
+    };
+    ($(#[$doc:meta])* $name:ident($inner:ty), $format:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub $inner);
@@ -16,7 +19,7 @@ macro_rules! number {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
+                write!(f, $format, self.0)
             }
         }
     };
@@ -35,8 +38,8 @@ number!(
     PartitionId(u64)
 );
 number!(
-    /// A segment file. Never reused.
-    FileId(u64)
+    /// A segment file. Never reused. Shown as in the file's name.
+    FileId(u64), "{:016x}"
 );
 number!(
     /// A leader epoch: the node epoch that a partition took over at its first append of a run.

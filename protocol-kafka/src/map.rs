@@ -86,7 +86,8 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Failure {
         match error {
             ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange.into(),
-            ReadError::Corrupt(why) => Failure::because(ResponseError::KafkaStorageError, why),
+            // Clients raise this one; a storage error they would try again without a word.
+            ReadError::Corrupt(why) => Failure::because(ResponseError::CorruptMessage, why),
             ReadError::Deleted => ResponseError::UnknownTopicOrPartition.into(),
             ReadError::Io(error) => Failure::because(ResponseError::KafkaStorageError, error.to_string()),
         }

@@ -32,8 +32,9 @@ fn pour(stream: &mut TcpStream, bytes: &[u8]) -> Result<usize> {
     Ok(sent)
 }
 
-/// Every client asks for all of it at once, again and again while it is held.
-fn hold(server: &Server, requests: &[u8]) -> Result<usize> {
+/// Every client asks for all of it at once, again and again while it is held. Those whose answers are more than the system's
+/// buffers hold get stuck, and are given up in the end.
+fn hold(server: &Server, requests: &[u8], get_stuck: bool) -> Result<usize> {
     let mut streams: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.kafka)).collect::<Result<_>>()?;
     let mut taken = 0;
     for _ in 0..10 {
@@ -42,7 +43,7 @@ fn hold(server: &Server, requests: &[u8]) -> Result<usize> {
         }
         std::thread::sleep(HOLD / 10);
     }
-    if headwater_tests::is_long() {
+    if get_stuck && headwater_tests::is_long() {
         // After half a minute without progress the server gives up on them.
         std::thread::sleep(Duration::from_secs(35));
         for stream in &mut streams {
@@ -69,7 +70,7 @@ fn unread_records_do_not_pile_up() {
         let wanted =
             Wanted { topic: "large", id: Uuid::nil(), partition: 0, offset: 0, bytes_max: 50 << 20, wait_ms: 100 };
         let request = client::frame(11, 1, &calls::fetch_request(wanted))?;
-        let taken = hold(server, &request.repeat(500))?;
+        let taken = hold(server, &request.repeat(500), true)?;
         Ok(format!("{CLIENTS} clients asked {} times for 50 MiB and read nothing", taken / request.len()))
     });
 }
@@ -82,7 +83,7 @@ fn unread_metadata_does_not_pile_up() {
         let (code, _) = calls::create_topic(&mut client, "wide", 2_000, &[])?;
         ensure!(code == 0, "creating a topic is answered with error {code}");
         let request = client::frame(9, 1, &MetadataRequest::default().with_topics(None))?;
-        let taken = hold(server, &request.repeat(500))?;
+        let taken = hold(server, &request.repeat(500), true)?;
         Ok(format!("{CLIENTS} clients asked {} times for 2,000 partitions and read nothing", taken / request.len()))
     });
 }
@@ -95,7 +96,7 @@ fn unread_acknowledgements_do_not_pile_up() {
         ensure!(code == 0, "creating a topic is answered with error {code}");
         let batch: Bytes = batch::encode(&[vec![1; 20]], Source::NONE, Codec::None);
         let request = client::frame(8, 1, &calls::produce_request("small", Uuid::nil(), 0, batch))?;
-        let taken = hold(server, &request.repeat(200))?;
+        let taken = hold(server, &request.repeat(200), false)?;
         Ok(format!("{CLIENTS} clients sent {} batches and read no answer", taken / request.len()))
     });
 }

@@ -37,7 +37,7 @@ mod records;
 mod tests;
 
 pub use build::{BatchBuilder, transcode};
-pub use check::{INFLATED_SIZE_MAX, CheckedBatch, Rules, Validation, check};
+pub use check::{CheckedBatch, INFLATED_SIZE_MAX, Rules, Validation, check};
 pub use codec::{Codec, compress, decompress};
 pub use error::BatchError;
 pub use header::{Attributes, BatchHeader, Headers, TimestampType, crc32c, headers, verify_crc};

@@ -122,6 +122,7 @@ fn inspect(
         epoch,
         data_id: header.data_id,
         next_file: AtomicU64::new(incarnation << 40),
+        damage: Default::default(),
         env,
         options,
     });

@@ -216,7 +216,7 @@ impl FileTable {
 
     fn path(&self, id: FileId, extension: &str) -> PathBuf {
         let low = id.0 & 0xff;
-        self.dir.join(format!("{low:02x}")).join(format!("{:016x}.{extension}", id.0))
+        self.dir.join(format!("{low:02x}")).join(format!("{id}.{extension}"))
     }
 
     /// The segment's path.

@@ -331,8 +331,8 @@ impl<'a> Fetch<'a> {
     }
 
     fn read_error(&self, error: ReadError) -> Found {
-        if let ReadError::Corrupt(_) | ReadError::Io(_) = &error {
-            tracing::error!(%error, "a fetch met a damaged medium");
+        if let ReadError::Io(error) = &error {
+            tracing::error!(%error, "a fetch met a medium that fails");
         }
         let error = Failure::from(error).error;
         let is_unknown_id = error == ResponseError::UnknownTopicOrPartition && self.call.version >= VERSION_TOPIC_IDS;
