@@ -7,6 +7,7 @@
 use crate::codec;
 use crate::context::Context;
 use bytes::Bytes;
+use headwater_protocol::budget::Charge;
 use headwater_protocol::net::Piece;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
 use std::future::Future;
@@ -28,12 +29,22 @@ pub struct Call {
     pub peer: Option<SocketAddr>,
     /// The body, a slice of the frame.
     pub body: Bytes,
+    /// What is paid for memory of what is decoded of the body, until the call is over.
+    pub memory: Charge,
 }
 
 impl Call {
     /// Decodes the body.
     pub fn decode<R: Request>(&self) -> Result<R, Close> {
         codec::decode_body(&self.body, self.version).map_err(Close::Malformed)
+    }
+
+    /// Lets the frame go once it is decoded, for a request that may wait for long. What it keeps of it stays paid for by the
+    /// charge that it gets.
+    pub fn let_go(&mut self) -> Charge {
+        self.body = Bytes::new();
+        self.client_id = None;
+        self.memory.split_off(u64::MAX)
     }
 
     /// Encodes an answer, its frame length and header before it.

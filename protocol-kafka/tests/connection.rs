@@ -219,6 +219,79 @@ async fn a_request_that_stops_in_the_middle_and_an_idle_client_are_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_byte_now_and_then_does_not_keep_a_request_going() {
+    let (server, _drive) = Server::by_hand(Options::default());
+    let limits = server.ctx.options.limits.clone();
+    let (mut client, task) = server.connect_with(1 << 20);
+    let start = tokio::time::Instant::now();
+    client.io.write_all(&[&(2i32 << 20).to_be_bytes()[..], &[0; 100_000]].concat()).await.unwrap();
+    while client.io.write_all(&[0]).await.is_ok() {
+        tokio::time::sleep(limits.stall_max / 3).await;
+    }
+    assert_eq!(task.await.unwrap(), Ended::Stalled);
+    assert!(start.elapsed() < limits.stall_max * 2, "{:?}", start.elapsed());
+    assert_eq!(server.ctx.metrics().snapshot().request_memory, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_memory_is_not_cut_off_and_small_requests_do_not_wait() {
+    let mut options = Options::default();
+    options.limits.request_memory_max = 1 << 20;
+    let stall_max = options.limits.stall_max;
+    let (server, _drive) = Server::by_hand(options);
+    let mut hold = Vec::new();
+    for _ in 0..2 {
+        // The first two take all memory, one of them more than there is.
+        let (mut client, task) = server.connect_with(4 << 20);
+        client.io.write_all(&[&(1i32 << 20).to_be_bytes()[..], &[0; 700_000]].concat()).await.unwrap();
+        hold.push((client, task));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(stall_max / 2).await;
+    let (mut waiting, task) = server.connect_with(4 << 20);
+    let request = frame(
+        3,
+        9,
+        1,
+        &MetadataRequest::default()
+            .with_topics(Some(vec![]))
+            .with_unknown_tagged_fields(std::collections::BTreeMap::from([(9, Bytes::from(vec![0; 100_000]))])),
+    );
+    waiting.io.write_all(&request).await.unwrap();
+    assert_eq!(server.connect().call(3, &api_versions()).await.error_code, 0, "a small one is served at once");
+    tokio::time::sleep(stall_max * 3 / 4).await;
+    assert!(!task.is_finished(), "it is us that it waits for");
+    for (_client, task) in hold {
+        assert_eq!(task.await.unwrap(), Ended::Stalled);
+    }
+    assert!(waiting.receive_frame().await.is_some());
+}
+
+#[tokio::test]
+async fn a_fetch_that_waits_does_not_hold_what_it_was_decoded_from() {
+    let server = Server::start(Options::default());
+    let orders = server.topic("orders", 1, &[]).await;
+    let partition = FetchPartition::default().with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(name("orders").into()).with_partitions(vec![partition]);
+    let request = FetchRequest::default()
+        .with_max_wait_ms(60_000)
+        .with_min_bytes(1)
+        .with_rack_id(StrBytes::from_string("r".repeat(30_000)))
+        .with_topics(vec![topic]);
+    let mut client = server.connect();
+    client.send(11, &request).await;
+    let held = async || {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        server.ctx.metrics().snapshot().request_memory
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !(1..1_000).contains(&held().await) {
+        assert!(tokio::time::Instant::now() < deadline, "{} bytes are held", held().await);
+    }
+    drop(orders);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_is_not_read_from_and_then_cut_off() {
     let (server, _drive) = Server::by_hand(Options::default());
     let limits = server.ctx.options.limits.clone();

@@ -2,11 +2,17 @@
 //!
 //! A connection takes bytes as they arrive, not as they are announced, so that a client that announces much and sends nothing
 //! costs nothing. Several half-read requests could then hold everything and wait for each other; so one connection at a time
-//! may overdraw. What is taken is therefore at most the budget and one request, and somebody always gets on.
+//! may overdraw.
+//!
+//! Small requests have an eighth of the budget beside it to themselves, so that whoever holds large ones open, on purpose or over
+//! a slow line, stops nobody who asks for little. What is taken is therefore at most nine eighths of the budget and one request.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+/// A request that takes no more than this, all in all, is small.
+pub const SMALL_MAX: u64 = 32 << 10;
 
 /// The shared bytes.
 pub struct Budget {
@@ -17,6 +23,8 @@ pub struct Budget {
 #[derive(Default)]
 struct State {
     used: u64,
+    /// Of these, what small requests take.
+    used_small: u64,
     /// Whether some charge overdraws.
     overdrawn: bool,
     /// Whom to wake at the next release. Everybody is woken at once: waiting is rare.
@@ -44,13 +52,26 @@ impl Budget {
 pub struct Charge {
     budget: Arc<Budget>,
     bytes: u64,
+    is_small: bool,
     overdraws: bool,
 }
 
 impl Charge {
     /// Takes nothing yet.
     pub fn new(budget: &Arc<Budget>) -> Charge {
-        Charge { budget: budget.clone(), bytes: 0, overdraws: false }
+        Charge { budget: budget.clone(), bytes: 0, is_small: false, overdraws: false }
+    }
+
+    /// Takes nothing yet, and never more than `most`.
+    pub fn up_to(budget: &Arc<Budget>, most: u64) -> Charge {
+        Charge { budget: budget.clone(), bytes: 0, is_small: most <= SMALL_MAX, overdraws: false }
+    }
+
+    /// Parts with `bytes` of what it took.
+    pub fn split_off(&mut self, bytes: u64) -> Charge {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Charge { budget: self.budget.clone(), bytes, is_small: self.is_small, overdraws: false }
     }
 
     /// Bytes taken by this charge.
@@ -60,8 +81,12 @@ impl Charge {
 
     /// Takes `more` bytes, or registers the task for when some are given back.
     pub fn poll_grow(&mut self, cx: &mut Context<'_>, more: u64) -> Poll<()> {
-        let mut state = self.budget.state.lock();
-        let fits = state.used == 0 || state.used.saturating_add(more) <= self.budget.max;
+        let budget = self.budget.clone();
+        let mut state = budget.state.lock();
+        let max = budget.max;
+        let fits = state.used == 0
+            || state.used.saturating_add(more) <= max
+            || self.is_small && state.used_small.saturating_add(more) <= max / 8;
         if !fits && !self.overdraws {
             if state.overdrawn {
                 state.waiting.push(cx.waker().clone());
@@ -70,16 +95,22 @@ impl Charge {
             state.overdrawn = true;
             self.overdraws = true;
         }
-        state.used = state.used.saturating_add(more);
-        self.bytes = self.bytes.saturating_add(more);
+        self.take(&mut state, more);
         Poll::Ready(())
+    }
+
+    fn take(&mut self, state: &mut State, more: u64) {
+        state.used = state.used.saturating_add(more);
+        if self.is_small {
+            state.used_small = state.used_small.saturating_add(more);
+        }
+        self.bytes = self.bytes.saturating_add(more);
     }
 
     /// Takes `more` bytes although they may not be there: for memory that is already in use. New requests then wait.
     pub fn grow_at_once(&mut self, more: u64) {
-        let mut state = self.budget.state.lock();
-        state.used = state.used.saturating_add(more);
-        self.bytes = self.bytes.saturating_add(more);
+        let budget = self.budget.clone();
+        self.take(&mut budget.state.lock(), more);
     }
 
     /// Gives everything back but `keep` bytes.
@@ -92,6 +123,9 @@ impl Charge {
         let waiting = {
             let mut state = self.budget.state.lock();
             state.used = state.used.saturating_sub(back);
+            if self.is_small {
+                state.used_small = state.used_small.saturating_sub(back);
+            }
             if self.overdraws && self.bytes == 0 {
                 self.overdraws = false;
                 state.overdrawn = false;
@@ -142,6 +176,24 @@ mod tests {
         assert_eq!(count.0.load(Ordering::Relaxed), 2, "both waiting tasks are woken");
         assert!(b.poll_grow(&mut cx, 30).is_ready());
         drop((b, c));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn small_requests_get_on_while_large_ones_hold_everything() {
+        let budget = Budget::new(8 * SMALL_MAX);
+        let mut cx = Context::from_waker(Waker::noop());
+        let [mut a, mut b, mut c] = [(); 3].map(|()| Charge::up_to(&budget, SMALL_MAX + 1));
+        assert!(a.poll_grow(&mut cx, 100 * SMALL_MAX).is_ready());
+        assert!(b.poll_grow(&mut cx, 1).is_ready(), "one overdraws");
+        assert!(c.poll_grow(&mut cx, 1).is_pending());
+        let [mut small, mut other] = [(); 2].map(|()| Charge::up_to(&budget, SMALL_MAX));
+        assert!(small.poll_grow(&mut cx, SMALL_MAX).is_ready());
+        assert!(other.poll_grow(&mut cx, 1).is_pending(), "what is kept for them is taken");
+        let kept = small.split_off(SMALL_MAX - 1);
+        drop(small);
+        assert!(other.poll_grow(&mut cx, 1).is_ready());
+        drop((a, b, c, kept, other));
         assert_eq!(budget.used(), 0);
     }
 

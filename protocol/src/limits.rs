@@ -29,6 +29,9 @@ pub struct Limits {
     pub idle_max: Duration,
     /// A connection that stops in the middle of a request, or reads nothing of an answer, for so long closes.
     pub stall_max: Duration,
+    /// A request that takes `stall_max` and is still slower than this many bytes in a second closes its connection, so that
+    /// memory is not held by a byte now and then.
+    pub request_rate_min: u64,
     /// After a shutdown has begun, requests in flight have so long.
     pub drain_max: Duration,
     /// How long an append waits when the engine is busy before it is refused.
@@ -57,6 +60,7 @@ impl Default for Limits {
             unread_bytes_max: 1 << 20,
             idle_max: Duration::from_secs(600),
             stall_max: Duration::from_secs(30),
+            request_rate_min: 1 << 20,
             drain_max: Duration::from_secs(10),
             busy_wait_max: Duration::from_secs(5),
             fetch_sessions_max: 1_000,

@@ -27,14 +27,13 @@ use crate::codec::{Malformed, cursor::Cursor, header};
 use crate::context::Context;
 use crate::options::Options;
 use crate::table;
-use bytes::Bytes;
 use headwater_engine::Engine;
 use headwater_protocol::budget::Charge;
 use headwater_protocol::metrics::{Ended, Metrics};
 use headwater_protocol::net::{Outbox, Piece, Transport};
 use headwater_protocol::{Phase, Shutdown, listener};
 use kafka_protocol::messages::ApiKey;
-use reader::{FrameReader, ReadEnd};
+use reader::{Frame, FrameReader, ReadEnd};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -314,9 +313,9 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Reads a request's header and finds its row.
-    fn request(&self, frame: Bytes, now: Instant) -> Result<Request, Close> {
-        let size = frame.len();
-        let mut cursor = Cursor::new(frame);
+    fn request(&self, frame: Frame, now: Instant) -> Result<Request, Close> {
+        let size = frame.bytes.len();
+        let mut cursor = Cursor::new(frame.bytes);
         let header = header::read(&mut cursor).map_err(Close::Malformed)?;
         let Some((operation, row)) = table::find(header.key) else {
             return Err(Close::Refused("an operation that is not served"));
@@ -333,6 +332,7 @@ impl<T: Transport> Connection<T> {
             client_id: header.client_id,
             peer: self.peer,
             body: cursor.rest(),
+            memory: frame.decoded,
         };
         Ok(Request { row: operation, call, facts: Facts { operation, version: header.version, size, started: now } })
     }
@@ -384,8 +384,11 @@ impl<T: Transport> Connection<T> {
         let limits = &self.ctx.options.limits;
         let (deadline, ended) = if !self.out.is_empty() {
             (self.sent + limits.stall_max, Ended::Stalled)
-        } else if self.ahead.is_none() && self.ending.is_none() && self.reader.is_within_frame() {
-            (self.received + limits.stall_max, Ended::Stalled)
+        } else if let Some(deadline) = self.reader.deadline(self.received, limits)
+            && self.ahead.is_none()
+            && self.ending.is_none()
+        {
+            (deadline, Ended::Stalled)
         } else if self.is_quiet() {
             (self.active + limits.idle_max, Ended::Idle)
         } else {

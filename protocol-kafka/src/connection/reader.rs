@@ -17,7 +17,9 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::time::Instant;
 
 /// Bytes read at once when no frame is being read.
 const SCRATCH_SIZE: usize = 8 * 1024;
@@ -41,6 +43,13 @@ pub(super) enum ReadEnd {
     Broken(io::Error),
 }
 
+/// A request as it came, without its size.
+pub(super) struct Frame {
+    pub(super) bytes: Bytes,
+    /// What is paid for memory beside the bytes, for what will be decoded of them.
+    pub(super) decoded: Charge,
+}
+
 /// Reads frames.
 pub(super) struct FrameReader {
     budget: Arc<Budget>,
@@ -57,8 +66,13 @@ struct Partial {
     bytes: BytesMut,
     size: usize,
     charge: Charge,
-    /// Whether it carries records. What is decoded of other frames may be larger than they are.
-    is_produce: bool,
+    /// The memory that it takes in the end: what is decoded of it is paid for before anybody decodes it. Records are not
+    /// decoded.
+    whole: u64,
+    /// When its first byte was there, or memory for the next ones.
+    since: Instant,
+    /// Whether it waits for memory, and not for the client.
+    waits: bool,
 }
 
 /// The memory of a frame. Slices of it may outlive the request, so the charge goes with them.
@@ -85,9 +99,18 @@ impl FrameReader {
         }
     }
 
-    /// Whether a frame has begun and not ended.
-    pub(super) fn is_within_frame(&self) -> bool {
-        self.partial.is_some() || !self.carry.is_empty()
+    /// Until when the client may take for the frame that has begun, when it last sent something at `received`. None between
+    /// frames, and while it is us that the client waits for.
+    pub(super) fn deadline(&self, received: Instant, limits: &Limits) -> Option<Instant> {
+        let stalled = received + limits.stall_max;
+        match &self.partial {
+            Some(partial) if partial.waits => None,
+            Some(partial) => {
+                let sending = Duration::from_secs(partial.size as u64 / limits.request_rate_min.max(1));
+                Some(stalled.min(partial.since + limits.stall_max + sending))
+            }
+            None => (!self.carry.is_empty()).then_some(stalled),
+        }
     }
 
     /// The next frame, without its size. `progress` is set when bytes arrived.
@@ -97,7 +120,7 @@ impl FrameReader {
         cx: &mut Context<'_>,
         traffic: &Traffic,
         progress: &mut bool,
-    ) -> Poll<Result<Bytes, ReadEnd>> {
+    ) -> Poll<Result<Frame, ReadEnd>> {
         loop {
             if self.partial.is_some() {
                 return self.poll_partial(io, cx, traffic, progress);
@@ -143,7 +166,10 @@ impl FrameReader {
             // A copy, or a small frame that lives long would keep everything that was read with it.
             BytesMut::from(&self.carry.split_to(size)[..])
         };
-        self.partial = Some(Partial { bytes, size, charge: Charge::new(&self.budget), is_produce });
+        let factor = if is_produce { 1 } else { self.decoded_factor.max(1) };
+        let whole = (size as u64).saturating_mul(factor as u64);
+        let charge = Charge::up_to(&self.budget, whole);
+        self.partial = Some(Partial { bytes, size, charge, whole, since: Instant::now(), waits: false });
         Ok(true)
     }
 
@@ -153,7 +179,7 @@ impl FrameReader {
         cx: &mut Context<'_>,
         traffic: &Traffic,
         progress: &mut bool,
-    ) -> Poll<Result<Bytes, ReadEnd>> {
+    ) -> Poll<Result<Frame, ReadEnd>> {
         let Some(partial) = &mut self.partial else { return Poll::Pending };
         while partial.bytes.len() < partial.size {
             let here = partial.bytes.len();
@@ -162,7 +188,7 @@ impl FrameReader {
             } else {
                 if partial.charge.bytes() <= here as u64 {
                     let step = partial.size.min(STEP_FIRST.max(here.saturating_mul(4)));
-                    ready!(partial.charge.poll_grow(cx, step as u64 - partial.charge.bytes()));
+                    ready!(partial.poll_pay(cx, step as u64));
                     partial.bytes.reserve(step - here);
                 }
                 let paid = usize::try_from(partial.charge.bytes()).unwrap_or(usize::MAX);
@@ -179,15 +205,30 @@ impl FrameReader {
                 }
             }
         }
-        // All there. What will be decoded of it is paid for before anybody decodes it.
-        let factor = if partial.is_produce { 1 } else { self.decoded_factor.max(1) };
-        let whole = (partial.size as u64).saturating_mul(factor as u64);
-        let more = whole.saturating_sub(partial.charge.bytes());
-        if more > 0 {
-            ready!(partial.charge.poll_grow(cx, more));
+        let whole = partial.whole;
+        ready!(partial.poll_pay(cx, whole));
+        let Some(mut partial) = self.partial.take() else { return Poll::Pending };
+        let decoded = partial.charge.split_off(whole.saturating_sub(partial.size as u64));
+        Poll::Ready(Ok(Frame {
+            bytes: Bytes::from_owner(Owned { bytes: partial.bytes, _charge: partial.charge }),
+            decoded,
+        }))
+    }
+}
+
+impl Partial {
+    /// Pays for `total` bytes in all.
+    fn poll_pay(&mut self, cx: &mut Context<'_>, total: u64) -> Poll<()> {
+        let more = total.saturating_sub(self.charge.bytes());
+        if more == 0 {
+            return Poll::Ready(());
         }
-        let Some(partial) = self.partial.take() else { return Poll::Pending };
-        Poll::Ready(Ok(Bytes::from_owner(Owned { bytes: partial.bytes, _charge: partial.charge })))
+        let paid = self.charge.poll_grow(cx, more);
+        if paid.is_ready() && self.waits {
+            self.since = Instant::now();
+        }
+        self.waits = paid.is_pending();
+        paid
     }
 }
 

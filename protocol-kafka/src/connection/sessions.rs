@@ -55,6 +55,16 @@ pub(crate) enum Begun {
     Incremental(Arc<Session>, i32),
 }
 
+impl Begun {
+    /// The partitions that are the request's own.
+    pub(crate) fn own(&self) -> Option<&WatchedPartitions> {
+        match self {
+            Begun::Sessionless(partitions) | Begun::Full(partitions) => Some(partitions),
+            Begun::Refused(_) | Begun::Incremental(..) => None,
+        }
+    }
+}
+
 /// The sessions of a listener.
 pub(crate) struct FetchSessions {
     sessions_max: usize,

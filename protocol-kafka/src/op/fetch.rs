@@ -26,6 +26,10 @@ const VERSION_TOPIC_IDS: i16 = 13;
 /// The first version that tells a client with an old leader where the new one is.
 const VERSION_ENDPOINTS: i16 = 16;
 const READ_COMMITTED: i8 = 1;
+/// What a partition of a request takes of memory while the request waits, about.
+const PARTITION_BYTES: u64 = 256;
+/// Ranges that one request has read from the medium at a time. The partitions behind them have their turn with the next.
+const COLD_MAX: usize = 64;
 
 impl Records for FileRange {
     fn size(&self) -> usize {
@@ -33,14 +37,17 @@ impl Records for FileRange {
     }
 }
 
-pub(crate) fn handle(ctx: Arc<Context>, call: Call) -> Running {
+pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
     Box::pin(async move {
         let request: FetchRequest = call.decode()?;
+        let mut memory = call.let_go();
         let fetch = Fetch::new(&ctx, &call, &request);
         let uses_topic_ids = call.version >= VERSION_TOPIC_IDS;
         let session = (request.session_id, request.session_epoch);
         let (wanted, forgotten) = partitions(request, uses_topic_ids);
         let begun = ctx.fetch_sessions.begin(&ctx.engine, session, uses_topic_ids, wanted, forgotten);
+        // A session's memory has its own bound.
+        memory.shrink_to(begun.own().map_or(0, |own| own.len() as u64 * PARTITION_BYTES));
         let answer = match begun {
             Begun::Refused(error) => fetch.refusal(error, 0),
             Begun::Sessionless(mut partitions) => {
@@ -234,6 +241,7 @@ impl<'a> Fetch<'a> {
     async fn read(&self, plans: Vec<PartitionPlan>) -> Result<Vec<(u32, Found)>, Close> {
         let mut left = self.bytes_max;
         let mut is_first = true;
+        let mut cold = 0;
         let mut readings = Vec::with_capacity(plans.len());
         for PartitionPlan { token, partition, position } in plans {
             let partition = match partition {
@@ -246,13 +254,14 @@ impl<'a> Fetch<'a> {
             };
             let reading = match self.check(&partition, &position) {
                 Some(found) => Reading::Done(found),
-                None => self.start_read(&partition, &position, left, is_first),
+                None => self.start_read(&partition, &position, left, is_first, cold < COLD_MAX),
             };
             let size = match &reading {
                 Reading::Done(found) => found.size(),
                 // How much it will be is not known yet; the limits hold if it is as much as it may be.
                 Reading::Cold(..) => left.min(usize::try_from(position.bytes_max).unwrap_or(0)).max(1),
             };
+            cold += usize::from(matches!(reading, Reading::Cold(..)));
             left = left.saturating_sub(size);
             is_first &= size == 0;
             readings.push((token, reading));
@@ -301,7 +310,14 @@ impl<'a> Fetch<'a> {
         None
     }
 
-    fn start_read(&self, partition: &Arc<Partition>, position: &Position, left: usize, is_first: bool) -> Reading {
+    fn start_read(
+        &self,
+        partition: &Arc<Partition>,
+        position: &Position,
+        left: usize,
+        is_first: bool,
+        may_wait: bool,
+    ) -> Reading {
         let bytes_max = left.min(usize::try_from(position.bytes_max).unwrap_or(0));
         let request = ReadRequest {
             from: Offset(position.from),
@@ -312,7 +328,7 @@ impl<'a> Fetch<'a> {
         };
         match partition.read(&request) {
             Ok(Read::Ready(batches)) => Reading::Done(self.batches(position, batches)),
-            Ok(Read::Cold(cold)) if bytes_max > 0 || is_first => {
+            Ok(Read::Cold(cold)) if may_wait && (bytes_max > 0 || is_first) => {
                 Reading::Cold(self.ctx.engine.offload(move || cold.read()), *position)
             }
             // No room is left; there is no use in reading it ahead.
