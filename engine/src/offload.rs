@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads' queue. How much can wait is bounded by whoever asks: one job per connection at a time.
+/// The threads' queue. How much can wait is bounded by whoever asks: a connection has one request at work, and a
+/// request a few dozen jobs.
 pub struct Offload {
     sender: Sender<Job>,
     receiver: Receiver<Job>,

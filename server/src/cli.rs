@@ -8,10 +8,12 @@ use std::time::Duration;
 
 /// One durable log with every streaming and queueing API on top of it.
 ///
-/// Without a command, `serve` with its defaults.
+/// Without a command, `serve`, with its options.
 #[derive(Debug, Parser)]
-#[command(name = "headwater", version, propagate_version = true)]
+#[command(name = "headwater", version, propagate_version = true, args_conflicts_with_subcommands = true)]
 pub struct Cli {
+    #[command(flatten)]
+    pub serve: ConfigArgs,
     #[command(subcommand)]
     pub command: Option<Command>,
 }

@@ -129,7 +129,6 @@ impl Partition {
     pub fn append(self: &Arc<Self>, batch: &CheckedBatch, ack: &Ack) -> Result<Appended, AppendError> {
         let shared = &self.shared;
         let header = batch.header();
-        shared.queue.admit(header.size, &shared.space)?;
         let settings = self.settings();
         let now = shared.env.clock.wall();
 
@@ -157,6 +156,7 @@ impl Partition {
             }
         }
 
+        shared.queue.admit(header.size, &shared.space)?;
         let time = now.max(front.last_append);
         let size = header.size as u64;
         let fits = |active: &Active| {

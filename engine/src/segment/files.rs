@@ -93,6 +93,8 @@ impl SegmentFile {
     pub fn own(&self, position: u64) {
         self.own_from.fetch_min(position, Ordering::Relaxed);
         self.dirty_from.fetch_min(position, Ordering::Relaxed);
+        // What lies before it is allocated, also when the file was closed and opened again meanwhile.
+        self.allocated.fetch_max(position.next_multiple_of(4096), Ordering::Relaxed);
     }
 
     /// The bytes up to `end` that were written since the last call, once they are many.

@@ -45,6 +45,10 @@ pub fn across(effective: &Effective) -> Vec<Problem> {
         ),
         _ => {}
     }
+    let engine = &config.engine;
+    if engine.wal_size_initial > engine.wal_size_max {
+        report("wal.size_initial", "`wal.size_initial` is more than `wal.size_max`".to_owned());
+    }
     problems
 }
 

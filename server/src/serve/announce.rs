@@ -12,11 +12,12 @@ pub fn ready(config: &Config, kafka: SocketAddr, admin: SocketAddr) {
         Durability::Os => "os: what is acknowledged survives a crash of the process, not a power cut",
     };
     let advertised = config.kafka_advertised.as_ref().map(|to| format!(", clients are told {to}")).unwrap_or_default();
+    let data_dir = std::path::absolute(&config.engine.data_dir).unwrap_or_else(|_| config.engine.data_dir.clone());
     let text = format!(
         "headwater {}\n  data   {} (durability {durability})\n  kafka  {kafka}{advertised}\n  aws    none: no AWS API is \
          served yet, nothing listens on {}\n  admin  http://{admin} (/health/ready, /metrics)\nready\n",
         env!("CARGO_PKG_VERSION"),
-        config.engine.data_dir.display(),
+        data_dir.display(),
         config.aws,
     );
     // A closed standard output is no reason not to serve.
