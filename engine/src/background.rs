@@ -114,7 +114,8 @@ impl Background {
         });
     }
 
-    /// Unlinks files of earlier runs that belong to nobody: rolls that were lost, deletions whose unlink was.
+    /// Unlinks files of earlier runs that belong to nobody: rolls that were lost, deletions whose unlink was. A repair moves
+    /// what its state does not know out of the way, so none of what it cut is found here.
     pub fn sweep_orphans(&mut self) -> io::Result<usize> {
         if !std::mem::take(&mut self.has_orphans) {
             return Ok(0);
@@ -130,6 +131,9 @@ impl Background {
         for file in files.iter().filter(is_old).filter(|file| !alive.contains(file)) {
             shared.files.remove(*file)?;
             swept += 1;
+        }
+        if swept > 0 {
+            tracing::info!("{swept} segment files of earlier runs belonged to no partition and were removed");
         }
         Ok(swept)
     }

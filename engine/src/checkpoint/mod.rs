@@ -2,7 +2,8 @@
 //!
 //! State is a map from keys to values. A *base* file holds all of it, a *delta* what changed since the file before; now
 //! and then base and deltas are merged into a new base. Files are numbered without a gap and named
-//! `<number>-<through>.base` or `.delta`; the WAL sequence in the name is for people. A file gets its name only once it is
+//! `<number>-<through>.base` or `.delta`; the WAL sequence in the name is for people, and
+//! for a repair that cannot read the file. A file gets its name only once it is
 //! complete and durable.
 //!
 //! ```text
@@ -25,7 +26,7 @@ mod tests;
 
 pub use checkpointer::{Checkpointer, Progress};
 pub use file::Header;
-pub use store::{Loaded, Store};
+pub use store::{Loaded, Lost, Store};
 
 /// Keys of the state map.
 pub mod key {

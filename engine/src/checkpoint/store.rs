@@ -3,6 +3,7 @@
 use super::file::{self, Header};
 use crate::commit::Changes;
 use crate::env::{Disk, OpenMode};
+use crate::ids::Sequence;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ const PIECE: usize = 1 << 20;
 #[derive(Clone, Debug)]
 struct Name {
     number: u64,
+    /// For people, and for a repair when the file cannot be read.
+    through: u64,
     is_base: bool,
     path: PathBuf,
 }
@@ -27,6 +30,17 @@ pub struct Loaded {
     pub state: Changes,
     /// Files that should follow but cannot be used. No crash leaves such a file under its final name: it is damage.
     pub unusable: Option<String>,
+    pub lost: Lost,
+}
+
+/// What the names of unusable files tell.
+#[derive(Clone, Debug, Default)]
+pub struct Lost {
+    /// Checkpoints that were written after the one that was loaded. Each run writes at least one, so no more runs are lost.
+    pub checkpoints: u64,
+    /// The greatest sequence that one of them covers.
+    pub through: Sequence,
+    pub paths: Vec<PathBuf>,
 }
 
 /// The folder.
@@ -51,9 +65,9 @@ fn parse_name(dir: &Path, name: &str) -> Option<Name> {
         "delta" => false,
         _ => return None,
     };
-    let (number, _) = stem.split_once('-')?;
+    let (number, through) = stem.split_once('-')?;
     let number = u64::from_str_radix(number, 16).ok()?;
-    Some(Name { number, is_base, path })
+    Some(Name { number, through: u64::from_str_radix(through, 16).unwrap_or_default(), is_base, path })
 }
 
 fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
@@ -130,25 +144,39 @@ impl Store {
             let unusable =
                 unused.clone().map(|name| name.path.display().to_string()).reduce(|all, one| all + ", " + &one);
             let unusable = unusable.map(|files| format!("checkpoint files that cannot be used: {files}"));
+            let lost = Lost {
+                checkpoints: unused.clone().map(|name| name.number - header.number).max().unwrap_or_default(),
+                through: Sequence(unused.clone().map(|name| name.through).max().unwrap_or_default()),
+                paths: unused.clone().map(|name| name.path.clone()).collect(),
+            };
             // Numbers go on behind every file there is, so that none is ever written over; a merge then drops them.
             store.number = unused.map(|name| name.number).max().unwrap_or(header.number).max(header.number);
             store.crc = if store.number == header.number { crc } else { 0 };
-            return Ok(Some((store, Loaded { header, state, unusable })));
+            return Ok(Some((store, Loaded { header, state, unusable, lost })));
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, format!("no checkpoint can be read; the last: {why}")))
     }
 
     /// Writes a checkpoint, durably: a delta, or a new base when there is none or enough deltas came together. The number
     /// and the link to the file before are filled in here.
-    pub fn write(&mut self, mut header: Header, changes: Changes) -> io::Result<()> {
+    pub fn write(&mut self, header: Header, changes: Changes) -> io::Result<()> {
         let deltas = self.current.len().saturating_sub(1);
         let is_heavy = self.delta_bytes > self.base_bytes.max(DELTA_BYTES_MIN);
         let has_gap = self.current.last().is_none_or(|last| last.number != self.number);
         let is_base = has_gap || deltas >= DELTAS_MAX || is_heavy;
         let changes = if is_base { self.merged(changes)? } else { changes };
+        self.write_file(header, &changes, is_base)
+    }
+
+    /// Writes a base that holds `state` and nothing else, durably.
+    pub fn write_whole(&mut self, header: Header, state: &Changes) -> io::Result<()> {
+        self.write_file(header, state, true)
+    }
+
+    fn write_file(&mut self, mut header: Header, changes: &Changes, is_base: bool) -> io::Result<()> {
         header.number = self.number + 1;
         header.previous = if is_base { 0 } else { self.crc };
-        let (bytes, crc) = file::encode(&header, &changes);
+        let (bytes, crc) = file::encode(&header, changes);
         let extension = if is_base { "base" } else { "delta" };
         let name = format!("{:016x}-{:016x}.{extension}", header.number, header.through.0);
         let path = self.dir.join(&name);
@@ -164,7 +192,7 @@ impl Store {
         self.disk.rename(&new, &path)?;
         self.disk.sync_dir(&self.dir)?;
         (self.number, self.crc) = (header.number, crc);
-        let name = Name { number: header.number, is_base, path };
+        let name = Name { number: header.number, through: header.through.0, is_base, path };
         if !is_base {
             self.delta_bytes += bytes.len() as u64;
             self.current.push(name);

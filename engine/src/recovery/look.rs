@@ -24,6 +24,8 @@ pub struct Report {
     pub bytes: u64,
     /// What is damaged; empty when all is well.
     pub damage: Vec<String>,
+    /// Whether checkpoints or the log are damaged, so that no server starts until they were repaired.
+    pub refuses_start: bool,
 }
 
 /// A data folder that no server uses, read but not changed. The lock is held while it is looked at.
@@ -45,7 +47,7 @@ fn look(
         None => first_start(&env, &folders, &slots)?,
     };
     let epoch = loaded.1.header.epoch;
-    let inspected = inspect(env, options, slots, loaded, epoch, before_replay)?;
+    let inspected = inspect(env, options, slots, loaded, (0, epoch), before_replay)?;
     Ok((inspected, lock))
 }
 
@@ -118,6 +120,7 @@ pub fn check(env: Env, options: Options) -> Result<Report, OpenError> {
     let mut report = Report {
         topics: cell.catalogue.topics().len(),
         blocks: inspected.end.next_sequence().0 - inspected.start.next_sequence().0,
+        refuses_start: inspected.damage.is_some(),
         damage: inspected.damage.into_iter().collect(),
         ..Report::default()
     };

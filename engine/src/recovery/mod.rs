@@ -5,13 +5,14 @@
 //! point leads to the same place again. Segments are not read.
 
 mod look;
+mod repair;
 
 pub use look::{Report, SegmentOnDisk, TopicOnDisk, check, topic_on_disk};
 
 use crate::batch::BatchHeader;
 use crate::cell::{Cell, Shared, random_id};
 use crate::checkpoint::key;
-use crate::checkpoint::{Header, Loaded, Store};
+use crate::checkpoint::{Header, Loaded, Lost, Store};
 use crate::commit::{Append, Changes, Command, Queue, Queued, Resume, Space};
 use crate::encoding::{Malformed, Reader};
 use crate::engine::Options;
@@ -27,6 +28,7 @@ use crate::wal::entry::Entry;
 use crate::wal::ring::{Place, Ring, SlotFile, create_slot, list_slots};
 use crate::wal::scan::{Run, Scanner};
 use crossbeam::channel::Receiver;
+use repair::Repair;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
@@ -41,7 +43,7 @@ pub enum OpenError {
     Io { doing: String, error: io::Error },
     /// Something in it contradicts itself in a way that no crash explains.
     #[error(
-        "the data folder is damaged: {0}. Nothing was changed. Restore a copy, or look with `headwater check`; `headwater check --repair` cuts the log where the damage begins"
+        "the data folder is damaged: {0}. Nothing was changed. Restore a copy, or look with `headwater check`; `headwater check --repair` goes on from the newest state that can be read and keeps what it cuts"
     )]
     Damaged(String),
     /// A stored thing is malformed.
@@ -99,19 +101,19 @@ struct Inspected {
     damage: Option<String>,
 }
 
-/// Reads checkpoint and WAL and rebuilds the state, in memory alone.
+/// Reads checkpoint and WAL and rebuilds the state, in memory alone. The incarnation lies above `above` too.
 fn inspect(
     env: Env,
     options: Options,
     slots: Vec<SlotFile>,
     (store, loaded): (Store, Loaded),
-    epoch: Epoch,
+    (above, epoch): (u64, Epoch),
     mut before_replay: impl FnMut(&Cell),
 ) -> Result<Inspected, OpenError> {
     let folders = Folders::of(&options);
     let disk = env.disk.clone();
-    let Loaded { header, state, unusable } = loaded;
-    let incarnation = header.runs.iter().map(|run| run.incarnation).max().unwrap_or_default() + 1;
+    let Loaded { header, state, unusable, lost: _ } = loaded;
+    let incarnation = last_incarnation(&header).max(above) + 1;
     let (queue, receiver) = Queue::new(options.queued_commands_max, options.queued_bytes_max);
     let shared = Arc::new(Shared {
         files: FileTable::new(disk.clone(), folders.segments, options.open_files_max),
@@ -146,6 +148,11 @@ fn inspect(
     Ok(Inspected { cell, receiver, store, header, slots, start, end, replay, damage })
 }
 
+/// The latest run that a checkpoint knows.
+fn last_incarnation(header: &Header) -> u64 {
+    header.runs.iter().map(|run| run.incarnation).max().unwrap_or_default()
+}
+
 /// Opens the data folder. `repair` cuts at damage instead of refusing.
 pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, OpenError> {
     let folders = Folders::of(&options);
@@ -161,8 +168,8 @@ pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, Op
     let mut slots = doing("reading the WAL", list_slots(&*disk, &folders.wal))?;
     let (loaded, epoch) = match loaded {
         Some(loaded) => {
-            let epoch = Epoch(loaded.1.header.epoch.0 + 1);
-            (loaded, epoch)
+            let epoch = loaded.1.header.epoch.0.checked_add(1).ok_or(Malformed("node epoch"))?;
+            (loaded, Epoch(epoch))
         }
         None => {
             // An earlier first start may have made the folders and been killed before they were durable.
@@ -182,11 +189,29 @@ pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, Op
     // A slot's name may not be durable yet, when the process that made it was killed before it could see to that.
     doing("syncing the WAL folder", disk.sync_dir(&folders.wal))?;
 
-    let inspected = inspect(env, options, slots, loaded, epoch, |_| {})?;
-    let Inspected { cell, receiver, mut store, header, slots, start, end, replay, damage } = inspected;
-    if let (Some(damage), false) = (&damage, repair) {
-        return Err(OpenError::Damaged(damage.clone()));
-    }
+    let (above, epoch, mut repair) = match repair {
+        true => {
+            let repair = Repair::look(&*disk, &options, &slots, &loaded.1)?;
+            (repair.above(), repair.epoch(epoch)?, Some(repair))
+        }
+        false => (0, epoch, None),
+    };
+    let mut missing = Ok(());
+    let inspected = inspect(env, options, slots, loaded, (above, epoch), |cell| {
+        if let Some(repair) = &mut repair {
+            missing = repair.look_for_segments(cell);
+        }
+    })?;
+    missing?;
+    let inspected = match (repair, &inspected.damage) {
+        (Some(repair), Some(damage)) => {
+            let damage = damage.clone();
+            return repair.finish(inspected, &damage, device, lock);
+        }
+        (None, Some(damage)) => return Err(OpenError::Damaged(damage.clone())),
+        (_, None) => inspected,
+    };
+    let Inspected { cell, receiver, mut store, header, slots, start, end, replay, damage: _ } = inspected;
     let replayed = end.next_sequence().0 - start.next_sequence().0;
     replay.write_batches(start, &end)?;
     doing("syncing the WAL", end.sync())?;
@@ -214,7 +239,7 @@ pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, Op
         ring: doing("opening the WAL", ring)?,
         place: end.place(),
     };
-    Ok(Recovered { cell, store, resume, receiver, device, lock, slots, replayed, repaired: damage })
+    Ok(Recovered { cell, store, resume, receiver, device, lock, slots, replayed, repaired: None })
 }
 
 /// An empty folder, or one whose very first start did not get as far as a checkpoint. Should there be blocks in the WAL
@@ -228,7 +253,7 @@ fn first_start(env: &Env, folders: &Folders, slots: &[SlotFile]) -> Result<(Stor
         ..Header::default()
     };
     let store = Store::new(env.disk.clone(), folders.checkpoints.clone());
-    Ok((store, Loaded { header, state: Changes::new(), unusable: None }))
+    Ok((store, Loaded { header, state: Changes::new(), unusable: None, lost: Lost::default() }))
 }
 
 /// The state while it is rebuilt.
