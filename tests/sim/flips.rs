@@ -609,3 +609,67 @@ fn one_repair_of_an_unreadable_checkpoint_is_enough_and_nothing_is_lost_or_named
         }
     }
 }
+
+#[test]
+fn a_repair_that_is_killed_at_any_point_can_be_repeated() {
+    let frozen = aged(true);
+    let (newest, _) = newest_checkpoint(&frozen.disk);
+    let damaged = flipped(&frozen, &newest, 60, 1);
+    let whole = damaged.kill_image();
+    drop(Engine::repair(frozen.env(&whole), frozen.config.options()).expect("a repair"));
+    let operations = whole.ops();
+    let names: BTreeSet<PathBuf> = damaged.files().into_iter().map(|(path, _)| path).collect();
+    for stop in 1..operations {
+        let disk = damaged.kill_image();
+        disk.stop_after(stop);
+        assert!(Engine::repair(frozen.env(&disk), frozen.config.options()).is_err(), "stopped at {stop}");
+        for image in [disk.kill_image(), disk.crash_image(stop)] {
+            let what = format!("stopped at {stop} of {operations}");
+            // Nothing is gone: every file is under its name or among what is kept.
+            let kept: BTreeSet<PathBuf> = image.files().into_iter().map(|(path, _)| path).collect();
+            for name in &names {
+                let file = name.file_name().expect("a name");
+                let is_there = kept.iter().any(|path| path.file_name() == Some(file));
+                assert!(is_there, "{what}: {} is gone", name.display());
+            }
+            let (engine, _) = Engine::repair(frozen.env(&image), frozen.config.options())
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            engine.shut_down().expect("a healthy disk");
+            drop(engine);
+            let engine = frozen.open(&image).unwrap_or_else(|error| panic!("{what}: {error}"));
+            append_everywhere(&engine, frozen.clock_ms(), 9_002);
+        }
+    }
+}
+
+#[test]
+fn after_a_repair_logs_start_behind_segments_that_a_lost_checkpoint_made_useless() {
+    let frozen = aged(true);
+    let (newest, _) = newest_checkpoint(&frozen.disk);
+    for only_active in [true, false] {
+        let disk = frozen.copy();
+        let env = frozen.env(&disk);
+        // As if a later checkpoint had let these go: what the older one knows, and the log does not make again.
+        let topic =
+            headwater_engine::topic_on_disk(env, frozen.config.options(), "orders").expect("whole").expect("known");
+        let mut by_partition = topic.segments;
+        by_partition.retain(|segment| segment.partition == 0);
+        assert!(by_partition.len() > 2);
+        let gone = if only_active { by_partition.len() - 1..by_partition.len() } else { 0..2 };
+        for segment in &by_partition[gone] {
+            frozen.env(&disk).disk.remove(&segment.path).expect("it is there");
+        }
+        disk.flip_bit(&newest, 60, 1).expect("a byte of the file");
+        let (engine, cut) = Engine::repair(frozen.env(&disk), frozen.config.options()).expect("a repair");
+        println!("{cut:?}");
+        engine.shut_down().expect("a healthy disk");
+        drop(engine);
+        let report = headwater_engine::check(frozen.env(&disk), frozen.config.options()).expect("a folder");
+        assert!(report.damage.is_empty(), "{:?}", report.damage);
+        let engine = frozen.open(&disk).expect("a repaired folder opens");
+        append_everywhere(&engine, frozen.clock_ms(), 9_003);
+        for partition in engine.topic("orders").expect("an old topic").partitions().iter() {
+            crate::expectation::read_all(partition).expect("what is left can be read");
+        }
+    }
+}

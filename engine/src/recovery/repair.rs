@@ -136,9 +136,12 @@ impl Repair {
         cell.catalogue.for_each_partition(|partition| {
             files.extend(partition.published().segments.iter().map(|segment| segment.file));
         });
-        let present = doing("looking for segments", cell.shared.files.list())?;
-        let present: HashSet<FileId> = present.into_iter().collect();
-        self.missing = files.into_iter().filter(|file| !present.contains(file)).collect();
+        for file in files {
+            let path = cell.shared.files.log_path(file);
+            if !doing("looking for segments", cell.shared.env.disk.exists(&path))? {
+                self.missing.insert(file);
+            }
+        }
         Ok(())
     }
 
