@@ -10,7 +10,9 @@ use headwater_engine::{Engine, Options};
 pub struct CheckArgs {
     #[command(flatten)]
     data_dir: DataDir,
-    /// When the log is damaged, cut it where the damage begins: what was acknowledged after that point is lost
+    /// When a checkpoint or the log is damaged, go on from the newest state that can be read: what was acknowledged after
+    /// it is no longer served. Files with what was cut are kept in the data folder, in `repaired-<number>`. Damage in segments
+    /// stays
     #[arg(long)]
     repair: bool,
     #[arg(long, value_enum, default_value_t)]
@@ -32,6 +34,7 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
         segments: found.segments,
         bytes: found.bytes,
         repaired,
+        refuses_start: found.refuses_start,
         damage: found.damage,
     })?;
     if is_damaged { Err(Failure::silent(FAILED)) } else { Ok(()) }
@@ -58,15 +61,26 @@ struct Checked {
     bytes: u64,
     /// What a repair had to cut.
     repaired: Option<String>,
+    /// Whether a server would refuse to start.
+    refuses_start: bool,
     damage: Vec<String>,
+}
+
+/// A number with its noun.
+fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 impl Report for Checked {
     fn table(&self) -> String {
         let mut text = format!(
-            "{}\n  {} topics, {} partitions\n  {} WAL blocks behind the last checkpoint\n  {} segments, {} bytes, every CRC \
-             compared\n",
-            self.data_dir, self.topics, self.partitions, self.wal_blocks, self.segments, self.bytes
+            "{}\n  {} topics, {} partitions\n  {} behind the last checkpoint\n  {}, {}, every CRC compared\n",
+            self.data_dir,
+            self.topics,
+            self.partitions,
+            count(self.wal_blocks, "WAL block"),
+            count(self.segments, "segment"),
+            count(self.bytes, "byte"),
         );
         if let Some(repaired) = &self.repaired {
             text += &format!("  repaired: {repaired}\n");
@@ -74,6 +88,16 @@ impl Report for Checked {
         for damage in &self.damage {
             text += &format!("  DAMAGED: {damage}\n");
         }
-        text + if self.damage.is_empty() { "all is well\n" } else { "the data folder is damaged\n" }
+        if self.damage.is_empty() {
+            return text + "all is well\n";
+        }
+        text += &format!("the data folder is damaged in {}\n", count(self.damage.len() as u64, "place"));
+        text + if self.refuses_start {
+            "No server starts on it. Restore a copy; or take one, then run `headwater check --repair`: it goes on from the \
+             newest state that can be read, and keeps what it cuts in a folder of its own.\n"
+        } else {
+            "A server starts on it and answers reads of the damaged records with an error. No repair brings them back: restore \
+             a copy, or consume and write the topic anew.\n"
+        }
     }
 }
