@@ -466,9 +466,16 @@ fn the_scrub_finds_what_is_damaged_and_nothing_else() {
     assert!(found > 50, "{found}");
 }
 
-/// A history for repairs: the older base knows little, the newest checkpoints know segments that it does not, and every
+/// The newest base, which deltas may follow.
+fn newest_base(disk: &SimDisk) -> PathBuf {
+    let paths = disk.files().into_iter().map(|(path, _)| path);
+    let bases = paths.filter(|path| path.extension().is_some_and(|extension| extension == "base"));
+    bases.max().expect("there is a base")
+}
+
+/// A history for repairs, with this many deltas behind the newest base, or one more: the older base knows little, the newest checkpoints know segments that it does not, and every
 /// checkpoint belongs to another run, so that blocks and files of several incarnations lie about.
-fn aged(ends_in_base: bool) -> Frozen {
+fn aged(behind_base: usize) -> Frozen {
     let mut frozen = filled(4);
     for run in 0..40 {
         let disk = frozen.copy();
@@ -489,8 +496,11 @@ fn aged(ends_in_base: bool) -> Frozen {
         while drive.commit().expect("a healthy disk") {}
         drop((drive, engine));
         frozen.disk = disk.kill_image();
-        let is_base = newest_checkpoint(&frozen.disk).0.extension().is_some_and(|extension| extension == "base");
-        if run >= 5 && is_base == ends_in_base {
+        let base = newest_base(&frozen.disk);
+        let is_newer = |path: &PathBuf| path.parent() == base.parent() && *path > base;
+        let behind = frozen.disk.files().into_iter().filter(|(path, _)| is_newer(path)).count();
+        // At least the third base, so that the one before it does not know all runs.
+        if run >= 12 && (behind_base..behind_base + 2).contains(&behind) {
             return frozen;
         }
     }
@@ -598,9 +608,9 @@ fn check_one_repair(frozen: &Frozen, disk: &SimDisk, what: &str) {
 #[test]
 fn one_repair_of_an_unreadable_checkpoint_is_enough_and_nothing_is_lost_or_named_twice() {
     let draw = Draw::new(9);
-    for ends_in_base in [true, false] {
-        let frozen = aged(ends_in_base);
-        let (newest, _) = newest_checkpoint(&frozen.disk);
+    for (behind_base, flips_base) in [(0, true), (6, true), (6, false)] {
+        let frozen = aged(behind_base);
+        let newest = if flips_base { newest_base(&frozen.disk) } else { newest_checkpoint(&frozen.disk).0 };
         let size = frozen.disk.content(&newest).expect("it is there").len() as u64;
         for position in [0, 8, 60].into_iter().chain((0..3).map(|_| draw.below(size))) {
             let disk = flipped(&frozen, &newest, position as usize, draw.below(8) as u8);
@@ -612,9 +622,11 @@ fn one_repair_of_an_unreadable_checkpoint_is_enough_and_nothing_is_lost_or_named
 
 #[test]
 fn a_repair_that_is_killed_at_any_point_can_be_repeated() {
-    let frozen = aged(true);
-    let (newest, _) = newest_checkpoint(&frozen.disk);
+    let frozen = aged(6);
+    let newest = newest_base(&frozen.disk);
     let damaged = flipped(&frozen, &newest, 60, 1);
+    // So that a power cut takes nothing that the repair did not touch.
+    frozen.env(&damaged).disk.sync_all().expect("a healthy disk");
     let whole = damaged.kill_image();
     drop(Engine::repair(frozen.env(&whole), frozen.config.options()).expect("a repair"));
     let operations = whole.ops();
@@ -644,8 +656,8 @@ fn a_repair_that_is_killed_at_any_point_can_be_repeated() {
 
 #[test]
 fn after_a_repair_logs_start_behind_segments_that_a_lost_checkpoint_made_useless() {
-    let frozen = aged(true);
-    let (newest, _) = newest_checkpoint(&frozen.disk);
+    let frozen = aged(6);
+    let newest = newest_base(&frozen.disk);
     for only_active in [true, false] {
         let disk = frozen.copy();
         let env = frozen.env(&disk);
