@@ -22,6 +22,7 @@ mod model;
 mod os;
 mod pressure;
 mod random;
+mod repair;
 mod script;
 mod state;
 mod stops;
