@@ -1,11 +1,12 @@
 //! A small ext4 filesystem of one's own, for tests that fill or break it. That takes the rights of root; where they are
 //! missing, the tests are skipped and say so.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const SECTOR: u64 = 512;
@@ -108,7 +109,12 @@ impl Filesystem {
     /// Gives the device its size back and mounts the filesystem anew, as an administrator would.
     pub fn repair_device(&self) -> Result<()> {
         self.resize(self.sectors)?;
-        run("umount", &[text(&self.mount())])?;
+        // The kernel lets go of a process's io_uring a moment after the process has ended.
+        let patience = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = run("umount", &[text(&self.mount())]) {
+            ensure!(Instant::now() < patience, error);
+            std::thread::sleep(Duration::from_millis(50));
+        }
         self.attach()
     }
 
