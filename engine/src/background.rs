@@ -126,7 +126,7 @@ impl Background {
         self.cell.catalogue.for_each_partition(|partition| {
             alive.extend(partition.published().segments.iter().map(|segment| segment.file));
         });
-        let is_old = |file: &&FileId| file.0 >> 40 < shared.incarnation;
+        let is_old = |file: &&FileId| file.incarnation() < shared.incarnation;
         let mut swept = 0;
         for file in files.iter().filter(is_old).filter(|file| !alive.contains(file)) {
             shared.files.remove(*file)?;

@@ -58,6 +58,23 @@ number!(
     Sequence(u64)
 );
 
+impl FileId {
+    /// Bits below the incarnation.
+    const BITS: u32 = 40;
+    /// Incarnations end here: a file id has no room for more.
+    pub const INCARNATION_END: u64 = 1 << (u64::BITS - FileId::BITS);
+
+    /// The first that a run gives away.
+    pub const fn first_of(incarnation: u64) -> FileId {
+        FileId(incarnation << FileId::BITS)
+    }
+
+    /// The run that gave it away.
+    pub const fn incarnation(self) -> u64 {
+        self.0 >> FileId::BITS
+    }
+}
+
 /// A topic's identity: a random UUID, in network byte order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TopicId(pub [u8; 16]);

@@ -123,7 +123,7 @@ fn inspect(
         incarnation,
         epoch,
         data_id: header.data_id,
-        next_file: AtomicU64::new(incarnation << 40),
+        next_file: AtomicU64::new(FileId::first_of(incarnation).0),
         damage: Default::default(),
         env,
         options,

@@ -12,7 +12,7 @@ use crate::commit::{Changes, Resume};
 use crate::engine::Options;
 use crate::env::{DirLock, Disk, DiskFile, OpenMode, WalDevice};
 use crate::ids::{Epoch, FileId, Sequence};
-use crate::segment::files::FileTable;
+use crate::segment::files::{self, FileTable};
 use crate::wal::block::{BlockHeader, HEADER_SIZE};
 use crate::wal::ring::{Place, Ring, SlotFile, create_slot};
 use crate::wal::scan::Run;
@@ -21,10 +21,6 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
-/// Bits of a file id below the incarnation.
-const FILE_BITS: u32 = 40;
-/// Incarnations end here: file ids have no room for more.
-const INCARNATION_END: u64 = 1 << (u64::BITS - FILE_BITS);
 /// Partition and producer ids skipped, more than can have been given away in what was lost.
 const ID_GAP: u64 = 1 << 32;
 /// Bytes read or copied at a time.
@@ -63,12 +59,9 @@ impl Repair {
             doing("reading the WAL", repair.look_at_slot(disk, slot))?;
         }
         let folders = super::Folders::of(options);
-        for low in doing("looking for segments", disk.list(&folders.segments))? {
-            for name in doing("looking for segments", disk.list(&folders.segments.join(low)))? {
-                let id = name.split_once('.').and_then(|(stem, _)| u64::from_str_radix(stem, 16).ok());
-                repair.seen = repair.seen.max(id.unwrap_or_default() >> FILE_BITS);
-            }
-        }
+        let files = doing("looking for segments", files::list(disk, &folders.segments))?;
+        let latest = files.into_iter().map(FileId::incarnation).max();
+        repair.seen = repair.seen.max(latest.unwrap_or_default());
         // A repair that came to no end may have moved files already.
         for name in doing("looking for earlier repairs", disk.list(&options.data_dir))? {
             let earlier = name.strip_prefix(FOLDER_PREFIX).and_then(|number| number.parse().ok());
@@ -77,7 +70,7 @@ impl Repair {
         // As many blocks as the slots have room for may be unreadable.
         let unreadable: u64 = slots.iter().map(|slot| slot.size / BLOCK_ALIGNMENT).sum();
         repair.sequence = repair.sequence.saturating_add(unreadable);
-        if repair.seen + 1 >= INCARNATION_END || repair.sequence > u64::MAX / 2 {
+        if repair.seen + 1 >= FileId::INCARNATION_END || repair.sequence > u64::MAX / 2 {
             let what = format!("it names run {} and block {}, which cannot be", repair.seen, repair.sequence);
             return Err(OpenError::Damaged(what));
         }

@@ -205,6 +205,20 @@ pub struct FileTable {
     open: Mutex<lru::LruCache<FileId, Arc<SegmentFile>>>,
 }
 
+/// Ids of all segment files that exist in the folder of segments, in order.
+pub fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<FileId>> {
+    let mut ids = Vec::new();
+    for low in disk.list(dir)? {
+        for name in disk.list(&dir.join(low))? {
+            let stem = Path::new(&name).file_stem().and_then(|stem| stem.to_str());
+            ids.extend(stem.and_then(|stem| u64::from_str_radix(stem, 16).ok()).map(FileId));
+        }
+    }
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
+}
+
 impl FileTable {
     /// Keeps at most `open_max` files open.
     pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, open_max: usize) -> FileTable {
@@ -327,16 +341,7 @@ impl FileTable {
 
     /// Ids of all segment files that exist.
     pub fn list(&self) -> io::Result<Vec<FileId>> {
-        let mut ids = Vec::new();
-        for low in self.disk.list(&self.dir)? {
-            for name in self.disk.list(&self.dir.join(low))? {
-                let stem = Path::new(&name).file_stem().and_then(|stem| stem.to_str());
-                ids.extend(stem.and_then(|stem| u64::from_str_radix(stem, 16).ok()).map(FileId));
-            }
-        }
-        ids.sort();
-        ids.dedup();
-        Ok(ids)
+        list(&*self.disk, &self.dir)
     }
 
     /// Files open in the table.
