@@ -165,6 +165,9 @@ impl DiskFile for RealFile {
             Err(_) => Some(1),
             Ok(read) => Some(read),
         };
+        if position == last {
+            return read_byte(position).is_some();
+        }
         // The first and the last byte first: pages that are still being read ahead count as cached.
         match (read_byte(position), read_byte(last)) {
             (None, _) | (_, None) => return false,
