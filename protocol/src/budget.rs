@@ -31,6 +31,15 @@ struct State {
     waiting: Vec<Waker>,
 }
 
+impl State {
+    fn take(&mut self, more: u64, is_small: bool) {
+        self.used = self.used.saturating_add(more);
+        if is_small {
+            self.used_small = self.used_small.saturating_add(more);
+        }
+    }
+}
+
 impl Budget {
     /// A budget of `max` bytes.
     pub fn new(max: u64) -> Arc<Budget> {
@@ -81,9 +90,8 @@ impl Charge {
 
     /// Takes `more` bytes, or registers the task for when some are given back.
     pub fn poll_grow(&mut self, cx: &mut Context<'_>, more: u64) -> Poll<()> {
-        let budget = self.budget.clone();
-        let mut state = budget.state.lock();
-        let max = budget.max;
+        let mut state = self.budget.state.lock();
+        let max = self.budget.max;
         let fits = state.used == 0
             || state.used.saturating_add(more) <= max
             || self.is_small && state.used_small.saturating_add(more) <= max / 8;
@@ -95,22 +103,15 @@ impl Charge {
             state.overdrawn = true;
             self.overdraws = true;
         }
-        self.take(&mut state, more);
-        Poll::Ready(())
-    }
-
-    fn take(&mut self, state: &mut State, more: u64) {
-        state.used = state.used.saturating_add(more);
-        if self.is_small {
-            state.used_small = state.used_small.saturating_add(more);
-        }
+        state.take(more, self.is_small);
         self.bytes = self.bytes.saturating_add(more);
+        Poll::Ready(())
     }
 
     /// Takes `more` bytes although they may not be there: for memory that is already in use. New requests then wait.
     pub fn grow_at_once(&mut self, more: u64) {
-        let budget = self.budget.clone();
-        self.take(&mut budget.state.lock(), more);
+        self.budget.state.lock().take(more, self.is_small);
+        self.bytes = self.bytes.saturating_add(more);
     }
 
     /// Gives everything back but `keep` bytes.
