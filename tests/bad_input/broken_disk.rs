@@ -37,64 +37,57 @@ fn recovers(setup: &Setup, ledger: &mut Ledger) -> Result<Duration> {
     Ok(ready)
 }
 
-/// Every write and read of the device fails with EIO, from some moment under load on.
-#[test]
-fn an_io_error_under_load_stops_the_server() {
+/// Breaks a device under a server, with each kind of WAL. `load` breaks it and says why the server stopped.
+fn breaks(test: &str, load: impl Fn(&Filesystem, Server, &Setup, &mut Client, &mut Ledger) -> Result<String>) {
     let _alone = headwater_tests::alone();
     for method in ["auto", "portable"] {
-        let Some(filesystem) = Filesystem::make_breakable("io-error", 1_024) else { return };
+        let Some(filesystem) = Filesystem::make_breakable(test, 1_024) else { return };
         let run = || -> Result<()> {
             let mut setup = Setup::new(Path::new(crate::FOLDER))?.option("--wal-method", method);
             setup.data = filesystem.mount().join("data");
             let server = setup.start()?;
             let mut client = Client::connect(server.kafka)?;
             let mut ledger = Ledger::create(&mut client, "t", 4, &[])?;
-            let why = std::thread::scope(|scope| {
-                let breaks = scope.spawn(|| {
-                    std::thread::sleep(Duration::from_millis(400));
-                    filesystem.break_device()
-                });
-                let why = load_until_it_stops(server, &setup, &mut client, &mut ledger);
-                breaks.join().map_err(|_| anyhow::anyhow!("breaking the device panicked"))??;
-                why
-            })?;
-            println!("io-error ({method}): after {} MB: {why}", ledger.bytes / 1_000_000);
+            let why = load(&filesystem, server, &setup, &mut client, &mut ledger)?;
+            println!("{test} ({method}): after {} MB: {why}", ledger.bytes / 1_000_000);
             filesystem.repair_device()?;
             let ready = recovers(&setup, &mut ledger)?;
-            println!("io-error ({method}): ready {ready:.0?} after the disk is right again, nothing lost");
+            println!("{test} ({method}): ready {ready:.0?} after the disk is right again, nothing lost");
             Ok(())
         };
         run().unwrap_or_else(|error| panic!("{method}: {error:?}"));
     }
 }
 
+/// Every write and read of the device fails with EIO, from some moment under load on.
+#[test]
+fn an_io_error_under_load_stops_the_server() {
+    breaks("io-error", |filesystem, server, setup, client, ledger| {
+        std::thread::scope(|scope| {
+            let breaks = scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(400));
+                filesystem.break_device()
+            });
+            let why = load_until_it_stops(server, setup, client, ledger);
+            breaks.join().map_err(|_| anyhow::anyhow!("breaking the device panicked"))??;
+            why
+        })
+    });
+}
+
 /// The same while nobody writes: the next thing that is written is the WAL, and its write is the one to fail.
 #[test]
 fn an_io_error_of_the_wal_stops_the_server() {
-    let _alone = headwater_tests::alone();
-    for method in ["auto", "portable"] {
-        let Some(filesystem) = Filesystem::make_breakable("wal-io-error", 1_024) else { return };
-        let run = || -> Result<()> {
-            let mut setup = Setup::new(Path::new(crate::FOLDER))?.option("--wal-method", method);
-            setup.data = filesystem.mount().join("data");
-            let server = setup.start()?;
-            let mut client = Client::connect(server.kafka)?;
-            let mut ledger = Ledger::create(&mut client, "t", 4, &[])?;
-            let ended = ledger.produce(&mut client, 10_000, 1 << 20)?;
-            ensure!(ended == Ended::Enough, "{ended:?}");
-            filesystem.break_device()?;
-            let acknowledged = ledger.bytes;
-            let why = load_until_it_stops(server, &setup, &mut client, &mut ledger)?;
-            ensure!(ledger.bytes == acknowledged, "batches were acknowledged on a broken disk");
-            println!("wal-io-error ({method}): {why}");
-            ensure!(why.contains("the WAL failed") && why.contains("os error 5"), "it was no EIO of the WAL");
-            filesystem.repair_device()?;
-            let ready = recovers(&setup, &mut ledger)?;
-            println!("wal-io-error ({method}): ready {ready:.0?} after the disk is right again, nothing lost");
-            Ok(())
-        };
-        run().unwrap_or_else(|error| panic!("{method}: {error:?}"));
-    }
+    breaks("wal-io-error", |filesystem, server, setup, client, ledger| {
+        let ended = ledger.produce(client, 10_000, 1 << 20)?;
+        ensure!(ended == Ended::Enough, "{ended:?}");
+        filesystem.break_device()?;
+        let acknowledged = ledger.bytes;
+        let why = load_until_it_stops(server, setup, client, ledger)?;
+        ensure!(ledger.bytes == acknowledged, "batches were acknowledged on a broken disk");
+        ensure!(why.contains("the WAL failed") && why.contains("os error 5"), "it was no EIO of the WAL");
+        Ok(why)
+    });
 }
 
 /// The same without the rights of root: a limit on the size of files lets the writes of a segment fail.
