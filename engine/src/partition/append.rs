@@ -156,7 +156,7 @@ impl Partition {
             }
         }
 
-        shared.queue.admit(header.size, &shared.space)?;
+        shared.queue.admit(header.size, self.topic.is_internal(), &shared.space)?;
         let time = now.max(front.last_append);
         let size = header.size as u64;
         let fits = |active: &Active| {
