@@ -6,7 +6,7 @@ use crate::batch::BatchHeader;
 use crate::ids::{Epoch, FileId, Offset, PartitionId, TimestampMs};
 use crate::partition::Partition;
 use crate::topic::Topic;
-use crate::wal::entry::TopicRecord;
+use crate::wal::entry::{Swap, TopicRecord};
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
@@ -51,6 +51,10 @@ pub enum Command {
     },
     ProducerIds {
         next: i64,
+    },
+    Swap {
+        partition: Arc<Partition>,
+        swap: Box<Swap>,
     },
     /// Nothing; its ack completes when everything queued before it is durable.
     Barrier,

@@ -363,6 +363,9 @@ impl Replay {
             }
             Entry::DeleteTopic { topic } => Command::DeleteTopic { topic: self.topic(topic)? },
             Entry::ProducerIds { next } => Command::ProducerIds { next },
+            Entry::Swap { partition, swap } => {
+                Command::Swap { partition: self.partition(partition)?, swap: Box::new(swap) }
+            }
         })
     }
 
