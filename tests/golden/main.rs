@@ -6,6 +6,7 @@ mod batch;
 mod codec;
 mod mask;
 mod play;
+mod player;
 mod scenario;
 mod schema;
 mod server;
@@ -40,7 +41,9 @@ fn every_step_has_an_answer_for_each_of_its_versions() {
                     "{name}, step {index}: {} has no version {version}",
                     step.api
                 );
-                scenario::expected(api, step, version).unwrap_or_else(|e| panic!("{name}, step {index}: {e}"));
+                if step.part.has_answer() {
+                    scenario::expected(api, step, version).unwrap_or_else(|e| panic!("{name}, step {index}: {e}"));
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ mod codec;
 mod condense;
 mod mask;
 mod play;
+mod player;
 mod scenario;
 mod schema;
 mod wire;
