@@ -206,16 +206,29 @@ macro_rules! played {
 played! {
     create_partitions
     create_topics
+    delete_groups
     delete_records
     delete_topics
     describe_cluster
     describe_configs
+    describe_groups
     describe_topic_partitions
     fetch
+    find_coordinator
+    group_protocols
+    group_timeouts
     init_producer_id
+    join_group
+    leave_group
     list_offsets
     metadata
+    offset_commit
+    offset_delete
+    offset_fetch
     offset_for_leader_epoch
     produce
+    rebalance
+    rebalance_oldest
+    static_members
     topic_configs
 }
