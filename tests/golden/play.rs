@@ -12,8 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Changes reach the reference's metadata a moment after their answer.
-const SETTLE: Duration = Duration::from_millis(300);
-const CHANGES: [&str; 7] = [
+pub const SETTLE: Duration = Duration::from_millis(300);
+pub const CHANGES: [&str; 7] = [
     "CreateTopics",
     "DeleteTopics",
     "CreatePartitions",
@@ -56,7 +56,7 @@ pub fn save(path: &Path, text: &str) -> Result<()> {
 pub fn record(apis: &Apis, address: SocketAddr, scenario: &mut Scenario) -> Result<()> {
     let mut recorded = Vec::new();
     {
-        let masks = set_up(apis, &mut Wire::new(address), scenario, SETTLE)?;
+        let masks = set_up(apis, address, scenario, SETTLE)?;
         let mut player = Player::new(apis, address, scenario, masks);
         for step in &scenario.steps {
             let mut answers = BTreeMap::new();
@@ -79,7 +79,7 @@ pub fn record(apis: &Apis, address: SocketAddr, scenario: &mut Scenario) -> Resu
 /// Plays the case and tells where the answers differ from the recorded ones.
 pub fn compare(apis: &Apis, address: SocketAddr, scenario: &Scenario) -> Result<Vec<String>> {
     // Headwater must need no pause: what it has answered holds.
-    let masks = set_up(apis, &mut Wire::new(address), scenario, Duration::ZERO)?;
+    let masks = set_up(apis, address, scenario, Duration::ZERO)?;
     let mut player = Player::new(apis, address, scenario, masks);
     let mut found = Vec::new();
     for (index, step) in scenario.steps.iter().enumerate() {
@@ -100,7 +100,7 @@ pub fn compare(apis: &Apis, address: SocketAddr, scenario: &Scenario) -> Result<
     Ok(found)
 }
 
-fn place(index: usize, step: &Step, version: i16) -> String {
+pub fn place(index: usize, step: &Step, version: i16) -> String {
     let colon = if step.about.is_empty() { "" } else { ": " };
     format!("step {index} ({} {version}{colon}{})", step.api, step.about)
 }
@@ -153,11 +153,17 @@ fn await_coordinator(apis: &Apis, wire: &mut Wire) -> Result<()> {
     bail!("the server does not begin to coordinate groups")
 }
 
+/// Whether a step of the case needs a coordinator of groups.
+pub fn needs_coordinator(scenario: &Scenario) -> bool {
+    scenario.steps.iter().any(|step| GROUPS.contains(&step.api.as_str()))
+}
+
 /// Creates the case's topics and learns this run's ids.
-fn set_up(apis: &Apis, wire: &mut Wire, scenario: &Scenario, settle: Duration) -> Result<Masks> {
+pub fn set_up(apis: &Apis, address: SocketAddr, scenario: &Scenario, settle: Duration) -> Result<Masks> {
+    let wire = &mut Wire::new(address);
     let api = apis.get("Metadata").context("no Metadata")?;
     let answer = wire.exchange(api, 9, &json!({ "Topics": [] }))?;
-    if scenario.steps.iter().any(|step| GROUPS.contains(&step.api.as_str())) {
+    if needs_coordinator(scenario) {
         await_coordinator(apis, wire)?;
     }
     let mut masks = Masks::new(answer["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?);
