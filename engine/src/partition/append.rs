@@ -157,11 +157,12 @@ impl Partition {
             }
         }
 
-        shared.queue.admit(header.size, &shared.space)?;
+        shared.queue.admit(header.size, self.topic.is_internal(), &shared.space)?;
         let time = now.max(front.last_append);
         let size = header.size as u64;
+        let roll_ms = settings.roll_ms();
         let fits = |active: &Active| {
-            let is_young = active.first_append.is_none_or(|first| time.0 - first.0 < settings.segment_ms);
+            let is_young = active.first_append.is_none_or(|first| time.0 - first.0 < roll_ms);
             active.first_append.is_none() || (active.position + size <= settings.segment_bytes && is_young)
         };
         let active = match front.active.filter(fits) {
