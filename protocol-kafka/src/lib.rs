@@ -11,6 +11,7 @@ mod connection;
 mod context;
 mod limits;
 mod map;
+mod model;
 mod op;
 mod options;
 mod resource_config;

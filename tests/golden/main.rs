@@ -204,6 +204,7 @@ macro_rules! played {
 }
 
 played! {
+    api_versions
     create_partitions
     create_topics
     delete_groups

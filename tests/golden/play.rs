@@ -166,7 +166,8 @@ pub fn set_up(apis: &Apis, address: SocketAddr, scenario: &Scenario, settle: Dur
     if needs_coordinator(scenario) {
         await_coordinator(apis, wire)?;
     }
-    let mut masks = Masks::new(answer["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?);
+    let mut masks = Masks::new(answer["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?)
+        .in_cluster(answer["ClusterId"].as_str());
     if !scenario.topics.is_empty() {
         let topic = |(name, count)| json!({ "Name": name, "NumPartitions": count, "ReplicationFactor": 1 });
         let topics: Vec<_> = scenario.topics.iter().map(topic).collect();
