@@ -7,6 +7,7 @@ mod codec;
 mod mask;
 mod play;
 mod player;
+mod raw;
 mod scenario;
 mod schema;
 mod server;
@@ -175,6 +176,24 @@ fn requests_for_very_much_are_throttled_beyond_a_bound() {
         .expect("an answer");
     let answer = wire.exchange(&apis["Metadata"], 4, &json!({ "Topics": null })).expect("an answer");
     assert_eq!(codes(&answer, "Topics"), vec![0; 1_000]);
+}
+
+#[test]
+fn every_operation_that_is_served_has_its_frames() {
+    for row in headwater_protocol_kafka::TABLE {
+        assert!(!raw::LATER.contains(&row.name), "{} is served: record its frames", row.name);
+    }
+}
+
+#[test]
+fn frames_that_nobody_means_to_send_are_met_as_by_the_reference() {
+    let apis = schema::apis().expect("the layouts");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/raw.json");
+    let reference = raw::load(&path).expect("what the reference did");
+    let server = server::Server::start();
+    let ours = raw::watch(&apis, server.address).expect("answers");
+    let found = raw::differences(&apis, &ours, &reference).expect("a comparison");
+    assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
 }
 
 /// Plays one case against a server of its own.

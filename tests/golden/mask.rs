@@ -20,6 +20,8 @@ pub struct Masks {
     member_names: BTreeMap<String, (String, i16)>,
     /// The version that is being played.
     version: i16,
+    /// The folder of the logs, as far as an answer told it.
+    folder: Option<String>,
     node: Option<i64>,
     cluster: Option<String>,
     /// The leader epoch of everything in this run: no case moves a leader.
@@ -97,6 +99,11 @@ impl Masks {
             "ClusterId" if value.as_str().is_some_and(|id| !id.is_empty()) => json!("<cluster>"),
             "Host" if value != "" => json!("<host>"),
             "Port" => json!("<port>"),
+            "TotalBytes" | "UsableBytes" if number.is_some() => json!("<bytes>"),
+            "LogDir" if value != "" => {
+                self.folder = value.as_str().map(str::to_owned);
+                json!("<folder>")
+            }
             "MemberId" | "Leader" if self.member_name(value).is_some() => json!(self.member_name(value)),
             "LogAppendTimeMs" if number.is_some() => json!("<now>"),
             "ProducerId" if number.is_some() => json!("<producer>"),
@@ -157,6 +164,7 @@ impl Masks {
         }
         let epoch = || self.epoch.context("no answer told an epoch");
         Ok(match name {
+            "folder" => json!(self.folder.as_ref().context("no answer told the folder")?),
             "no id" => json!(uuid_text(&[0; 16])),
             "node" => json!(self.node.context("the node's id is unknown")?),
             "cluster" => json!(self.cluster.as_deref().context("the cluster's id is unknown")?),

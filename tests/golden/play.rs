@@ -24,7 +24,7 @@ pub const CHANGES: [&str; 7] = [
 ];
 
 /// What needs a coordinator.
-const GROUPS: [&str; 11] = [
+pub const GROUPS: [&str; 11] = [
     "FindCoordinator",
     "JoinGroup",
     "SyncGroup",
@@ -139,7 +139,7 @@ fn wipe_groups(apis: &Apis, wire: &mut Wire) -> Result<()> {
 
 /// Waits until the server coordinates groups, if it has any: the reference makes the topic of their offsets when it is
 /// first asked for a coordinator, and loads each partition of it apart.
-fn await_coordinator(apis: &Apis, wire: &mut Wire) -> Result<()> {
+pub fn await_coordinator(apis: &Apis, wire: &mut Wire) -> Result<()> {
     let names: Vec<String> = (0..64).map(|n| format!("no group {n}")).collect();
     for _ in 0..300 {
         let found = wire.exchange(&apis["FindCoordinator"], 0, &json!({ "Key": "no group" }))?;

@@ -149,12 +149,17 @@ fn union(later: &Value, earlier: &Value) -> Value {
 
 /// What the reference answered at `version`.
 pub fn expected(api: &Api, step: &Step, version: i16) -> Result<Value> {
-    for answer in &step.answers {
+    answer_at(api, &step.answers, version).with_context(|| step.api.clone())
+}
+
+/// The answer of a group of them that stands for `version`.
+pub fn answer_at(api: &Api, answers: &[Answer], version: i16) -> Result<Value> {
+    for answer in answers {
         if Versions::parse(&answer.versions)?.contains(version) {
             return Ok(project(&api.response.fields, version, &answer.answer));
         }
     }
-    Err(anyhow::anyhow!("{} has no recorded answer for version {version}", step.api))
+    Err(anyhow::anyhow!("there is no recorded answer for version {version}"))
 }
 
 /// A text with versions in the places of `{v}`, `{v+1}` and the like.
