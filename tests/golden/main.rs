@@ -4,6 +4,7 @@
 
 mod batch;
 mod codec;
+mod coverage;
 mod mask;
 mod play;
 mod player;
@@ -48,6 +49,12 @@ fn every_step_has_an_answer_for_each_of_its_versions() {
             }
         }
     }
+}
+
+#[test]
+fn every_operation_succeeds_and_fails_at_each_of_its_versions() {
+    let gaps = coverage::gaps(&schema::apis().expect("the layouts"), &cases());
+    assert!(gaps.is_empty(), "{} gaps:\n{}", gaps.len(), gaps.join("\n"));
 }
 
 #[test]

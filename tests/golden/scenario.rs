@@ -48,7 +48,8 @@ pub struct Step {
     /// `<id:NAME>`, `<member:NAME>`, `<node>`, `<epoch>` become what earlier answers told.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub request: Value,
-    /// Where Headwater means to differ: path to reason.
+    /// Where Headwater means to differ: path to reason, for `docs/differences.md` too. A reason that begins with `compared`
+    /// tells where else the field is compared.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_compared: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
