@@ -17,6 +17,7 @@ mod wire;
 use scenario::Scenario;
 use serde_json::json;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Every case file, by name.
 fn cases() -> Vec<(String, Scenario)> {
@@ -209,7 +210,7 @@ fn check(name: &str) {
     let scenario = play::load(&path).expect("the case file");
     let apis = schema::apis().expect("the layouts");
     let server = server::Server::start();
-    let found = play::compare(&apis, server.address, &scenario).expect("playing the case");
+    let found = play::compare(&apis, server.address, &scenario, Duration::ZERO).expect("playing the case");
     assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
 }
 
@@ -231,6 +232,7 @@ macro_rules! played {
 
 played! {
     api_versions
+    codecs
     create_partitions
     create_topics
     delete_groups
@@ -241,9 +243,11 @@ played! {
     describe_groups
     describe_topic_partitions
     fetch
+    fetch_sessions
     find_coordinator
     group_protocols
     group_timeouts
+    idempotent
     init_producer_id
     join_group
     leave_group
