@@ -326,7 +326,7 @@ impl<T: Transport> Connection<T> {
         };
         // ApiVersions answers any version, in a form that any client reads.
         let is_served = (row.min..=row.max).contains(&header.version) || header.key == ApiKey::ApiVersions;
-        if !is_served || header.version < 0 {
+        if !is_served {
             return Err(Close::Refused("a version that is not served"));
         }
         let call = Call {
