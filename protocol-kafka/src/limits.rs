@@ -38,6 +38,9 @@ pub(crate) const GROUP_RECORD_BYTES_MAX: usize = 16 << 20;
 /// Offsets committed by one group. Commits beyond it get INVALID_COMMIT_OFFSET_SIZE.
 pub(crate) const OFFSETS_PER_GROUP_MAX: usize = 500_000;
 
+/// Partitions of all groups whose lag the metrics show. The others are counted in `headwater_group_lag_left_out`.
+pub(crate) const GROUP_LAGS_MAX: usize = 10_000;
+
 /// Accounts for an answer of about `bytes` while it is being made: new requests wait when it is much.
 pub(crate) fn account(ctx: &Context, bytes: usize) -> Charge {
     let mut charge = Charge::new(&ctx.budget);

@@ -60,6 +60,7 @@ pub async fn serve(
     }
     let ctx = Context::new(engine, options).with_metrics(metrics.clone()).with_shutdown(shutdown.clone());
     let ctx = Arc::new(ctx);
+    metrics.show_more(ctx.groups.families());
     // Members that were there before a restart have their sessions from now on.
     if let Err(error) = ctx.groups.open(false).await {
         tracing::warn!(?error, "consumer groups are not loaded yet");

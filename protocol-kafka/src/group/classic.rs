@@ -149,12 +149,17 @@ impl Effects {
     }
 
     fn join_error(&mut self, ticket: Ticket, member_id: StrBytes, error: ResponseError) {
-        self.join(ticket, JoinGroupResponse::default().with_member_id(member_id).with_error_code(error.code()));
+        self.join(ticket, refusal(member_id, error));
     }
 
     fn sync_error(&mut self, ticket: Ticket, error: ResponseError) {
         self.replies.push((ticket, Reply::Sync(SyncGroupResponse::default().with_error_code(error.code()))));
     }
+}
+
+/// What a JoinGroup hears that leads nowhere.
+pub(crate) fn refusal(member_id: StrBytes, error: ResponseError) -> JoinGroupResponse {
+    JoinGroupResponse::default().with_member_id(member_id).with_protocol_name(None).with_error_code(error.code())
 }
 
 /// One classic group.

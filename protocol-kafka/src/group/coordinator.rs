@@ -72,7 +72,6 @@ struct Inner {
 
 /// What is there once `__consumer_offsets` is.
 struct Opened {
-    topic: Arc<Topic>,
     shards: Box<[Shard]>,
     /// The zero of deadlines.
     origin: Instant,
@@ -162,7 +161,7 @@ impl Coordinator {
             groups: RwLock::default(),
         };
         let shards = topic.partitions().iter().map(shard).collect();
-        let opened = Opened { topic, shards, origin: Instant::now() };
+        let opened = Opened { shards, origin: Instant::now() };
         tokio::spawn(load::run(Arc::downgrade(inner)));
         tokio::spawn(timer::run(Arc::downgrade(inner), inner.timer.clone()));
         Ok(opened)

@@ -21,7 +21,7 @@ mod offsets;
 mod records;
 mod subscription;
 
-pub(crate) use classic::{Join, Leaving, Reply, State, Sync};
+pub(crate) use classic::{Join, Leaving, Reply, State, Sync, refusal};
 pub(crate) use coordinator::{Busy, CommitPartition, Committer, Coordinator, Described, Queued, Refused, own, text};
 pub(crate) use offsets::Offsets;
 pub(crate) use records::Committed;

@@ -4,8 +4,6 @@ use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::model::Same;
 use crate::model::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
-use kafka_protocol::error::ResponseError;
-use kafka_protocol::protocol::StrBytes;
 use std::collections::HashSet;
 
 pub(crate) async fn handle(
@@ -21,7 +19,6 @@ pub(crate) async fn handle(
             continue;
         }
         let deleted = match opened {
-            _ if id.is_empty() => Err(ResponseError::InvalidGroupId),
             Ok(_) => ctx.groups.delete(&id),
             Err(unavailable) => Err(unavailable.0),
         };
@@ -37,17 +34,8 @@ pub(crate) async fn handle(
             Err(error) => error.code(),
         };
         ctx.count_error(call, code);
-        let error_message = message(code, &id);
-        results.push(DeletableGroupResult { group_id: id.0, error_code: code, error_message });
+        // The reference has words for groups of the newer kinds alone.
+        results.push(DeletableGroupResult { group_id: id.0, error_code: code, error_message: None });
     }
     Ok(DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() })
-}
-
-/// The error in words, where the reference has some.
-fn message(code: i16, id: &str) -> Option<StrBytes> {
-    let text = match ResponseError::try_from_code(code)? {
-        ResponseError::GroupIdNotFound => format!("Group {id} not found."),
-        error => error.to_string(),
-    };
-    Some(StrBytes::from_string(text))
 }

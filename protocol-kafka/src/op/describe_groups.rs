@@ -8,7 +8,6 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
-use std::collections::HashSet;
 
 /// The first version that tells a group that is not there from one that is.
 const WITH_NOT_FOUND: i16 = 6;
@@ -19,14 +18,9 @@ pub(crate) async fn handle(
     request: DescribeGroupsRequest,
 ) -> Result<DescribeGroupsResponse, Close> {
     let opened = ctx.groups.open(false).await;
-    let mut seen = HashSet::new();
     let mut groups = Vec::with_capacity(request.groups.len());
     for id in request.groups {
-        if !seen.insert(id.clone()) {
-            continue;
-        }
         let described = match opened {
-            _ if id.is_empty() => Err(ResponseError::InvalidGroupId),
             Ok(_) => ctx.groups.describe(&id).map_err(|unavailable| unavailable.0),
             Err(unavailable) => Err(unavailable.0),
         };

@@ -24,17 +24,20 @@ pub(crate) async fn handle(
 ) -> Result<FindCoordinatorResponse, Close> {
     let kind = request.key_type;
     let known = match kind {
-        GROUP => ctx.groups.open(true).await.map(|_| ()).map_err(|unavailable| unavailable.0.into()),
+        GROUP => ctx.groups.open(true).await.map(|_| ()).map_err(|unavailable| failure(unavailable.0)),
         // What a broker says when the cluster has nobody for it.
-        TRANSACTION => Err(Failure::new(ResponseError::CoordinatorNotAvailable)),
-        SHARE if call.version >= WITH_SHARE_GROUPS => Err(Failure::new(ResponseError::CoordinatorNotAvailable)),
-        _ => Err(Failure::new(ResponseError::InvalidRequest)),
+        TRANSACTION => Err(failure(ResponseError::CoordinatorNotAvailable)),
+        SHARE if call.version >= WITH_SHARE_GROUPS => Err(failure(ResponseError::CoordinatorNotAvailable)),
+        // Known, but not in this version: the reference finds no words for it where it could be one of several.
+        SHARE if call.version >= WITH_KEYS => Err(Failure::new(ResponseError::InvalidRequest)),
+        _ => Err(failure(ResponseError::InvalidRequest)),
     };
     if call.version < WITH_KEYS {
         let found = coordinator(ctx, call, kind, request.key, &known);
+        let fine = StrBytes::from_static_str("NONE");
         return Ok(FindCoordinatorResponse::default()
             .with_error_code(found.error_code)
-            .with_error_message(Some(found.error_message.unwrap_or(StrBytes::from_static_str("NONE"))))
+            .with_error_message(if found.error_code == 0 { Some(fine) } else { found.error_message })
             .with_node_id(found.node_id)
             .with_host(found.host)
             .with_port(found.port));
@@ -44,8 +47,21 @@ pub(crate) async fn handle(
     Ok(FindCoordinatorResponse::default().with_coordinators(found))
 }
 
+/// An error with the words that the reference has for it.
+fn failure(error: ResponseError) -> Failure {
+    let words = match error {
+        ResponseError::InvalidRequest => {
+            "This most likely occurs because of a request being malformed by the client library or the message was sent to an \
+             incompatible broker. See the broker logs for more details."
+        }
+        _ => "The coordinator is not available.",
+    };
+    Failure::because(error, words)
+}
+
 fn coordinator(ctx: &Context, call: &Call, kind: i8, key: StrBytes, known: &Result<(), Failure>) -> Coordinator {
-    let known = if kind == SHARE { check_share_key(&key).and_then(|()| known.clone()) } else { known.clone() };
+    let is_share = kind == SHARE && call.version >= WITH_SHARE_GROUPS;
+    let known = if is_share { check_share_key(&key).and_then(|()| known.clone()) } else { known.clone() };
     let answer = Coordinator::default().with_key(key);
     match known {
         Ok(()) => answer
@@ -58,7 +74,7 @@ fn coordinator(ctx: &Context, call: &Call, kind: i8, key: StrBytes, known: &Resu
                 .with_node_id(BrokerId(-1))
                 .with_port(-1)
                 .with_error_code(failure.code())
-                .with_error_message(failure.message())
+                .with_error_message(Some(failure.message().unwrap_or_default()))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::call::{Call, Outcome, Running};
 use crate::context::Context;
-use crate::group::{Join, Reply, own};
+use crate::group::{Join, Reply, own, refusal};
 use crate::limits::GROUP_PROTOCOLS_MAX;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
@@ -34,7 +34,7 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
             Ok(join) => run(&ctx, &group, join).await,
             Err(error) => Err(error),
         }
-        .unwrap_or_else(|error| JoinGroupResponse::default().with_member_id(member_id).with_error_code(error.code()));
+        .unwrap_or_else(|error| refusal(member_id, error));
         if call.version < WITH_NULL_PROTOCOL {
             answer.protocol_name.get_or_insert_default();
         }

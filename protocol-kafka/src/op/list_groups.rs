@@ -6,8 +6,8 @@ use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-/// The kind of group that is served.
-const CLASSIC: &str = "Classic";
+/// The kind of group that is served, as the reference writes it.
+const CLASSIC: &str = "classic";
 
 pub(crate) async fn handle(
     ctx: &Context,

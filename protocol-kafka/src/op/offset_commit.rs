@@ -23,7 +23,7 @@ pub(crate) fn handle(ctx: Arc<Context>, call: Call) -> Running {
     Box::pin(async move {
         let request: OffsetCommitRequest = call.decode()?;
         let mut commit = Commit::new(&ctx, &request);
-        for topic in &request.topics {
+        for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
             commit.topic(call.version, topic);
         }
         let Commit { partitions, mut answer, .. } = commit;

@@ -17,7 +17,7 @@ pub(crate) async fn handle(
     // Partitions that are there are asked of the group; the others are answered here.
     let mut wanted: Vec<(StrBytes, i32)> = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for topic in request.topics.into_iter().filter(|topic| !topic.partitions.is_empty()) {
         let known = topics::by_name(ctx, &topic.name);
         let name = own(&topic.name);
         let partitions = topic.partitions.iter().map(|partition| {

@@ -105,8 +105,7 @@ impl Group {
             return;
         }
         if let Err(error) = self.check_member(&id, join.instance_id.as_ref()) {
-            let answer = JoinGroupResponse::default().with_member_id(id).with_error_code(error.code());
-            effects.join(ticket, answer.with_protocol_name(None));
+            effects.join_error(ticket, id, error);
             return;
         }
         let is_same = self.members.get(&id).is_some_and(|member| member.protocols == join.protocols);
@@ -196,11 +195,7 @@ impl Group {
     /// Gives a static member another id. Whoever waits under the old one is fenced off.
     fn rename(&mut self, instance_id: &StrBytes, old_id: &StrBytes, new_id: &StrBytes, effects: &mut Effects) {
         if let Some(ticket) = self.take_join(old_id) {
-            let answer = JoinGroupResponse::default()
-                .with_member_id(old_id.clone())
-                .with_protocol_name(None)
-                .with_error_code(ResponseError::FencedInstanceId.code());
-            effects.join(ticket, answer);
+            effects.join_error(ticket, old_id.clone(), ResponseError::FencedInstanceId);
         }
         let Some(mut member) = self.members.remove(old_id) else { return };
         if let Some(ticket) = member.sync.take() {

@@ -11,7 +11,6 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::StrBytes;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -118,7 +117,7 @@ impl Coordinator {
             self.with(id, act)?.ok_or(Refused::Error(unknown))?
         };
         if queued.is_ok() {
-            self.0.counters.commits.fetch_add(1, Ordering::Relaxed);
+            self.0.counters.committed();
         }
         queued
     }

@@ -10,7 +10,6 @@ use super::super::offsets::Change;
 use super::super::records::Committed;
 use super::{Inner, Slot};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// From which time on an offset's age counts; none when it does not age.
 fn ages_from(group: &Group, committed: &Committed) -> Option<i64> {
@@ -66,7 +65,7 @@ impl Inner {
                 Ok(_) => {}
                 Err(error) => tracing::warn!(group = &*slot.id, %error, "expired offsets stay until the next look"),
             }
-            self.counters.expired_offsets.fetch_add(count as u64, Ordering::Relaxed);
+            self.counters.expired_offsets(count);
         });
     }
 }
