@@ -62,6 +62,8 @@ pub enum Action {
     Describe,
     /// Look at its settings.
     DescribeConfigs,
+    /// Change its settings.
+    AlterConfigs,
     /// Produce with an idempotent producer.
     IdempotentWrite,
 }
@@ -110,8 +112,14 @@ pub const TABLE: &[Row] = &[
     Row { key: ApiKey::DescribeConfigs, name: "DescribeConfigs", min: 1, max: 4, flexible: 4, reference_max: 4,
         access: Topic(Action::DescribeConfigs), handler: typed!(op::describe_configs::handle),
         missing: "settings of groups and client metrics: defaults only", ..ROW },
+    Row { key: ApiKey::AlterConfigs, name: "AlterConfigs", min: 0, max: 2, flexible: 2, reference_max: 2,
+        access: Topic(Action::AlterConfigs), handler: typed!(op::alter_configs::handle), tier: 2,
+        missing: "settings of brokers, groups and client metrics", ..ROW },
     Row { key: ApiKey::CreatePartitions, name: "CreatePartitions", min: 0, max: 3, flexible: 2, reference_max: 3,
         access: Topic(Action::Alter), handler: typed!(op::create_partitions::handle), ..ROW },
+    Row { key: ApiKey::IncrementalAlterConfigs, name: "IncrementalAlterConfigs", min: 0, max: 1, flexible: 1,
+        reference_max: 1, access: Topic(Action::AlterConfigs), handler: typed!(op::incremental_alter_configs::handle),
+        missing: "settings of brokers, groups and client metrics", ..ROW },
     Row { key: ApiKey::DescribeCluster, name: "DescribeCluster", min: 0, max: 2, flexible: 0, reference_max: 2,
         access: Cluster(Action::Describe), handler: typed!(op::describe_cluster::handle), tier: 2, ..ROW },
     Row { key: ApiKey::DescribeTopicPartitions, name: "DescribeTopicPartitions", min: 0, max: 0, flexible: 0,

@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 
 /// The highest version served of each API where it is above the crate's.
+#[cfg(test)]
 pub(crate) const NEWER: &[(ApiKey, i16)] =
     &[(ApiKey::ListOffsets, 11), (ApiKey::ApiVersions, 5), (ApiKey::DescribeLogDirs, 5)];
 
