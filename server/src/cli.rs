@@ -1,7 +1,7 @@
 //! The command line: every command, its options, and the help text. The server's own options come from the table in
 //! `config::options`.
 
-use crate::command::{check, config, consume, docs, log, produce, topic};
+use crate::command::{check, config, consume, docs, log, produce, replay, topic};
 use crate::config::ConfigArgs;
 use clap::{Args, Parser, Subcommand};
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub enum Command {
     Produce(produce::ProduceArgs),
     /// Read records and print them
     Consume(consume::ConsumeArgs),
+    /// Read a range of the log, by offset or time, to a file or a pipe
+    Replay(replay::ReplayArgs),
     /// Look into the files of a log
     #[command(subcommand)]
     Log(log::LogCommand),

@@ -1,7 +1,7 @@
 //! A small Kafka client for the command line tools. It speaks to any broker: it negotiates versions, finds leaders,
 //! retries what may be retried, and gives up after a time.
 //!
-//! It is not a client library: one request at a time per broker, no consumer groups, no transactions. Requests name
+//! It is not a client library: one request at a time per connection, no membership of groups, no transactions. Requests name
 //! topics by name, so it stays below the versions that need topic ids.
 
 mod cluster;
@@ -15,7 +15,7 @@ mod topics;
 
 pub use cluster::{Cluster, PartitionState};
 pub use error::ClientError;
-pub use fetch::{FetchPlan, Fetched, Fetcher};
+pub use fetch::{Fetched, Fetcher, Gap, Span};
 pub use offsets::At;
 pub use partitioner::Partitioner;
 pub use produce::{Identity, Outgoing, Sender};

@@ -6,8 +6,12 @@ pub mod consume;
 mod data_dir;
 pub mod docs;
 pub mod log;
+mod place;
 pub mod produce;
 mod record_text;
+mod records;
+pub mod replay;
+mod selection;
 pub mod topic;
 
 use crate::exit::Failure;
