@@ -19,7 +19,7 @@ pub use fetch::{Fetched, Fetcher, Gap, Span};
 pub use offsets::At;
 pub use partitioner::Partitioner;
 pub use produce::{Identity, Outgoing, Sender};
-pub use topics::{NewTopic, Setting};
+pub use topics::{NewTopic, Setting, SettingsChange};
 
 /// How many bytes an answer may have. A broker sends what the request allowed it to; this is the bound on a broken one.
 const ANSWER_SIZE_MAX: usize = 256 << 20;

@@ -49,6 +49,8 @@ fn wrong_command_lines_are_refused_before_anything_happens() {
         &["consume", "orders", "--from", "yesterday"],
         &["topic", "create", "orders", "--partitions", "0"],
         &["topic", "delete-records", "orders", "--partition", "0", "--before", "-5"],
+        &["topic", "alter", "orders"],
+        &["topic", "alter", "orders", "--set", "retention.ms=1", "--delete", "retention.ms"],
         &["replay"],
         &["replay", "orders:"],
         &["replay", "orders:3-1"],

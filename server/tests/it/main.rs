@@ -5,3 +5,4 @@ mod config;
 mod dump;
 mod replay;
 mod serve;
+mod topic;
