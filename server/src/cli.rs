@@ -2,7 +2,7 @@
 //! `config::options`.
 
 use crate::client::Cluster;
-use crate::command::{check, config, consume, docs, log, produce, replay, topic};
+use crate::command::{check, config, consume, docs, group, log, produce, replay, topic};
 use crate::config::ConfigArgs;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -37,6 +37,9 @@ pub enum Command {
     Consume(consume::ConsumeArgs),
     /// Read a range of the log, by offset or time, to a file or a pipe
     Replay(replay::ReplayArgs),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Look into the files of a log
     #[command(subcommand)]
     Log(log::LogCommand),

@@ -5,6 +5,7 @@ pub mod config;
 pub mod consume;
 mod data_dir;
 pub mod docs;
+pub mod group;
 pub mod log;
 mod place;
 pub mod produce;
