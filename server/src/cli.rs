@@ -2,7 +2,7 @@
 //! `config::options`.
 
 use crate::client::Cluster;
-use crate::command::{check, config, consume, docs, group, log, produce, replay, topic};
+use crate::command::{check, completion, config, consume, docs, group, log, produce, replay, topic};
 use crate::config::ConfigArgs;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -45,6 +45,8 @@ pub enum Command {
     Log(log::LogCommand),
     /// Verify a data folder while no server uses it
     Check(check::CheckArgs),
+    /// Print a script that completes this command line in a shell
+    Completion(completion::CompletionArgs),
     /// Print a generated page of the documentation
     #[command(subcommand, hide = true)]
     Docs(docs::DocsCommand),

@@ -1,6 +1,7 @@
 //! One module for each command.
 
 pub mod check;
+pub mod completion;
 pub mod config;
 pub mod consume;
 mod data_dir;

@@ -59,6 +59,7 @@ fn wrong_command_lines_are_refused_before_anything_happens() {
         &["group", "reset", "billing", "--topic", "orders"],
         &["group", "reset", "billing", "--topic", "orders", "--all-topics", "--to-latest"],
         &["group", "reset", "billing", "--topic", "orders", "--to-latest", "--shift-by", "-1"],
+        &["completion", "csh"],
         &["log", "dump"],
         &["log", "dump", "a.log", "--topic", "orders"],
         &["log", "dump", "a.log", "--partition", "0"],
