@@ -334,6 +334,13 @@ impl Engine {
         self.0.cell.catalogue.new_producer(&self.0.cell.shared)
     }
 
+    /// A random number from the machine, for ids that nobody shall guess or meet twice.
+    pub fn random(&self) -> u128 {
+        let mut bytes = [0; 16];
+        self.0.cell.shared.env.rng.fill(&mut bytes);
+        u128::from_be_bytes(bytes)
+    }
+
     /// An ack to register appends with.
     pub fn ack(&self) -> Ack {
         Ack::default()
