@@ -7,6 +7,7 @@
 mod broker_config;
 mod call;
 mod codec;
+mod config_change;
 mod connection;
 mod context;
 mod group;

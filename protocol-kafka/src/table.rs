@@ -66,6 +66,8 @@ pub enum Action {
     Describe,
     /// Look at its settings.
     DescribeConfigs,
+    /// Change its settings.
+    AlterConfigs,
     /// Produce with an idempotent producer.
     IdempotentWrite,
 }
@@ -134,10 +136,16 @@ pub const TABLE: &[Row] = &[
     Row { key: ApiKey::DescribeConfigs, name: "DescribeConfigs", min: 1, max: 4, flexible: 4, reference_max: 4,
         access: Topic(Action::DescribeConfigs), handler: typed!(op::describe_configs::handle),
         missing: "settings of groups and client metrics: defaults only", ..ROW },
+    Row { key: ApiKey::AlterConfigs, name: "AlterConfigs", min: 0, max: 2, flexible: 2, reference_max: 2,
+        access: Topic(Action::AlterConfigs), handler: typed!(op::alter_configs::handle), tier: 2,
+        missing: "settings of brokers, groups and client metrics", ..ROW },
     Row { key: ApiKey::CreatePartitions, name: "CreatePartitions", min: 0, max: 3, flexible: 2, reference_max: 3,
         access: Topic(Action::Alter), handler: typed!(op::create_partitions::handle), ..ROW },
     Row { key: ApiKey::DeleteGroups, name: "DeleteGroups", min: 0, max: 3, flexible: 2, reference_max: 3,
         access: Group(Action::Delete), handler: typed!(op::delete_groups::handle), ..ROW },
+    Row { key: ApiKey::IncrementalAlterConfigs, name: "IncrementalAlterConfigs", min: 0, max: 1, flexible: 1,
+        reference_max: 1, access: Topic(Action::AlterConfigs), handler: typed!(op::incremental_alter_configs::handle),
+        missing: "settings of brokers, groups and client metrics", ..ROW },
     Row { key: ApiKey::OffsetDelete, name: "OffsetDelete", min: 0, max: 0, flexible: i16::MAX, reference_max: 0,
         access: Group(Action::Delete), handler: typed!(op::offset_delete::handle), tier: 2, ..ROW },
     Row { key: ApiKey::DescribeCluster, name: "DescribeCluster", min: 0, max: 2, flexible: 0, reference_max: 2,

@@ -24,6 +24,9 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
+    AlterConfigsRequest, IncrementalAlterConfigsRequest, alter_configs_request, incremental_alter_configs_request,
+};
+use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
     DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeTopicPartitionsRequest, FetchRequest,
     InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetForLeaderEpochRequest, ProduceRequest,
@@ -125,6 +128,30 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
                 DescribeConfigsResource::default().with_resource_type(kind).with_resource_name(name(of))
             });
             frame(32, v, 1, &DescribeConfigsRequest::default().with_resources(resources.to_vec()))
+        }
+        ApiKey::AlterConfigs => {
+            let config = alter_configs_request::AlterableConfig::default()
+                .with_name(name("segment.ms"))
+                .with_value(Some(name("99999")));
+            let resource = alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(name("made"))
+                .with_configs(vec![config]);
+            frame(33, v, 1, &AlterConfigsRequest::default().with_resources(vec![resource]))
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let configs =
+                [(0, "segment.ms", "99999"), (2, "cleanup.policy", "compact")].map(|(operation, of, value)| {
+                    incremental_alter_configs_request::AlterableConfig::default()
+                        .with_name(name(of))
+                        .with_config_operation(operation)
+                        .with_value(Some(name(value)))
+                });
+            let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(name("made"))
+                .with_configs(configs.to_vec());
+            frame(44, v, 1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]))
         }
         ApiKey::CreatePartitions => {
             let topic = CreatePartitionsTopic::default().with_name(name("made").into()).with_count(3);

@@ -225,6 +225,9 @@ macro_rules! played {
 }
 
 played! {
+    alter_configs
+    alter_other_configs
+    altered_topics
     api_versions
     create_partitions
     create_topics
@@ -239,6 +242,7 @@ played! {
     find_coordinator
     group_protocols
     group_timeouts
+    incremental_alter_configs
     init_producer_id
     join_group
     leave_group

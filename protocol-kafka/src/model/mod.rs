@@ -18,6 +18,7 @@ use kafka_protocol::messages::ApiKey;
 
 /// The highest version served of each API where it is above the crate's. OffsetCommit and OffsetFetch are not among them: the
 /// crate says 10, writes its answers in it, and cannot read its requests.
+#[cfg(test)]
 pub(crate) const NEWER: &[(ApiKey, i16)] =
     &[(ApiKey::ListOffsets, 11), (ApiKey::ApiVersions, 5), (ApiKey::DescribeLogDirs, 5), (ApiKey::DeleteGroups, 3)];
 
