@@ -7,8 +7,10 @@
 mod broker_config;
 mod call;
 mod codec;
+mod config_change;
 mod connection;
 mod context;
+mod group;
 mod limits;
 mod map;
 mod model;
@@ -24,6 +26,6 @@ pub use broker_config::broker_settings_page;
 pub use call::{Call, Close, Handler, Outcome, Reply, Running, Waiting};
 pub use connection::{serve, serve_connection};
 pub use context::Context;
-pub use options::Options;
+pub use options::{GroupOptions, Options};
 pub use table::{Access, Action, Row, TABLE, metrics, operations_page};
 pub use topic_config::{check_topic_setting, topic_settings_page};

@@ -3,6 +3,8 @@
 //!
 //! `HEADWATER_TEST_ALL` asks for a million cases; `HEADWATER_TEST_CASES` for any number.
 
+#[path = "mutated/groups.rs"]
+mod groups;
 mod harness;
 
 use bytes::{Bytes, BytesMut};
@@ -21,6 +23,9 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    AlterConfigsRequest, IncrementalAlterConfigsRequest, alter_configs_request, incremental_alter_configs_request,
+};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
     DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeTopicPartitionsRequest, FetchRequest,
@@ -124,6 +129,30 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
             });
             frame(32, v, 1, &DescribeConfigsRequest::default().with_resources(resources.to_vec()))
         }
+        ApiKey::AlterConfigs => {
+            let config = alter_configs_request::AlterableConfig::default()
+                .with_name(name("segment.ms"))
+                .with_value(Some(name("99999")));
+            let resource = alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(name("made"))
+                .with_configs(vec![config]);
+            frame(33, v, 1, &AlterConfigsRequest::default().with_resources(vec![resource]))
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let configs =
+                [(0, "segment.ms", "99999"), (2, "cleanup.policy", "compact")].map(|(operation, of, value)| {
+                    incremental_alter_configs_request::AlterableConfig::default()
+                        .with_name(name(of))
+                        .with_config_operation(operation)
+                        .with_value(Some(name(value)))
+                });
+            let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(name("made"))
+                .with_configs(configs.to_vec());
+            frame(44, v, 1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]))
+        }
         ApiKey::CreatePartitions => {
             let topic = CreatePartitionsTopic::default().with_name(name("made").into()).with_count(3);
             frame(37, v, 1, &CreatePartitionsRequest::default().with_timeout_ms(50).with_topics(vec![topic]))
@@ -136,7 +165,8 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
                 .with_cursor(Some(cursor));
             frame(75, v, 1, &request)
         }
-        other => panic!("{other:?} has a row and no request here: add one"),
+        other => groups::request(other, v, topic_id)
+            .unwrap_or_else(|| panic!("{other:?} has a row and no request here: add one")),
     }
 }
 
@@ -277,6 +307,8 @@ async fn prepare() -> (Server, Vec<Bytes>) {
     options.limits.fetch_wait_max = Duration::from_millis(5);
     options.limits.busy_wait_max = Duration::from_millis(5);
     options.limits.fetch_sessions_max = 50;
+    options.groups.topic_partitions = 4;
+    options.groups.initial_rebalance_delay_ms = 0;
     let server = Server::start_small(options);
     let topic = server.topic("orders", 2, &[("retention.bytes", "1000000"), ("segment.bytes", "1000000")]).await;
     server.topic("made", 1, &[]).await;

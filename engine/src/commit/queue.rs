@@ -7,7 +7,7 @@ use crate::ids::{Epoch, FileId, Offset, PartitionId, TimestampMs};
 use crate::partition::Partition;
 use crate::settings::Settings;
 use crate::topic::Topic;
-use crate::wal::entry::TopicRecord;
+use crate::wal::entry::{Swap, TopicRecord};
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
@@ -58,6 +58,10 @@ pub enum Command {
     AlterTopic {
         topic: Arc<Topic>,
         settings: Arc<Settings>,
+    },
+    Swap {
+        partition: Arc<Partition>,
+        swap: Box<Swap>,
     },
     /// Nothing; its ack completes when everything queued before it is durable.
     Barrier,

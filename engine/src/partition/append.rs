@@ -7,6 +7,7 @@ use crate::batch::{BatchHeader, CheckedBatch};
 use crate::commit::{Append, Command, Refused};
 use crate::ids::{Epoch, FileId, Offset, ProducerId, TimestampMs};
 use crate::settings::Durability;
+use crate::wal::entry::Swap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -244,6 +245,16 @@ impl Partition {
         }
         let command = Command::LogStart { partition: self.clone(), offset: retention.log_start };
         self.shared.queue.push(command, None)
+    }
+
+    /// Queues compacted segments for the place of others. False when the topic is gone.
+    pub(crate) fn swap(self: &Arc<Self>, swap: Swap, ack: &Ack) -> Result<bool, Refused> {
+        let front = self.front.lock();
+        if front.is_deleted {
+            return Ok(false);
+        }
+        let command = Command::Swap { partition: self.clone(), swap: Box::new(swap) };
+        self.shared.queue.push(command, Some(ack)).map(|()| true)
     }
 
     /// Forgets idempotent producers that have been silent for long.

@@ -125,10 +125,15 @@ impl Cursor {
 
     /// Passes over tagged fields, none of which matter here.
     pub(crate) fn skip_tags(&mut self) -> Result<(), Malformed> {
+        self.tags(|_, _| Ok(()))
+    }
+
+    /// Hands each tagged field to `take`, with its tag.
+    pub(crate) fn tags(&mut self, mut take: impl FnMut(u32, Bytes) -> Result<(), Malformed>) -> Result<(), Malformed> {
         for _ in 0..self.unsigned_varint()? {
-            self.unsigned_varint()?;
+            let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()?;
-            self.bytes(size as usize)?;
+            take(tag, self.bytes(size as usize)?)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::group::OFFSETS_TOPIC;
 use crate::limits::{self, TOPICS_AUTO_CREATED_MAX};
 use crate::topics::Collisions;
 use crate::{map, topic_name, topics};
@@ -143,6 +144,13 @@ impl Answer<'_> {
                 topics.push(self.known(&topic));
             } else if topic_name::fault(name).is_some() {
                 topics.push(self.unknown(name, ResponseError::InvalidTopicException));
+            } else if **name == *OFFSETS_TOPIC && may_create && self.ctx.options.auto_create_topics {
+                // The same as when the first group is looked for. It is found when the client asks again.
+                let error = match self.ctx.groups.open(true).await {
+                    Ok(_) => ResponseError::UnknownTopicOrPartition,
+                    Err(unavailable) => unavailable.0,
+                };
+                topics.push(self.unknown(name, error));
             } else if may_create
                 && self.ctx.options.auto_create_topics
                 && created.len() < TOPICS_AUTO_CREATED_MAX

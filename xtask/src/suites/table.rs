@@ -158,6 +158,14 @@ pub const SUITES: &[Suite] = &[
         run: Run::Client(Client::Java),
     },
     Suite {
+        name: "event-sourcing",
+        about: "the event sourcing example, its README line by line",
+        tier: Tier::Short,
+        needs: &[PYTHON, BASH],
+        minutes_max: 10,
+        run: Run::Client(Client::Python("tests/clients/event-sourcing/suite.py")),
+    },
+    Suite {
         name: "reference",
         about: "the client suites against Apache Kafka, which they must hold for",
         tier: Tier::Long,
