@@ -100,7 +100,7 @@ fn epochs_of_earlier_runs_are_known_and_fenced() {
         }
         // Two records in each run.
         let records = json!([{"timestamp": 1000 + run, "key": "a", "value": "b"}, {"key": "c", "value": "d"}]);
-        let records = codec::to_hex(&batch::build(&records).expect("a batch"));
+        let records = codec::to_hex(&batch::build(&json!({ "$batch": records })).expect("a batch"));
         let topics = json!([{"Name": "t", "PartitionData": [{"Index": 0, "Records": records}]}]);
         let produced = ask("Produce", 8, json!({ "Acks": -1, "TimeoutMs": 1000, "TopicData": topics }));
         assert_eq!(produced["Responses"][0]["PartitionResponses"][0]["BaseOffset"], run * 2);
