@@ -11,6 +11,7 @@ mod read;
 mod time;
 
 pub use append::{AppendError, Appended, DeleteRecordsError};
+pub use producers::KnownProducer;
 pub use read::{Batches, ColdRead, FileRange, Read, ReadError, ReadRequest};
 pub use time::TimePoint;
 
@@ -96,6 +97,16 @@ impl Partition {
     /// The largest epoch at or below `asked` and the offset where it ends; none when all are larger.
     pub fn epoch_end(&self, asked: Epoch) -> Option<(Epoch, Offset)> {
         self.published.lock().epoch_end(asked)
+    }
+
+    /// How many idempotent producers it remembers.
+    pub fn producer_count(&self) -> usize {
+        self.published.lock().producers.count()
+    }
+
+    /// The idempotent producers that it remembers, by id.
+    pub fn producers(&self) -> Vec<KnownProducer> {
+        self.published.lock().producers.known()
     }
 
     /// Published bytes.
