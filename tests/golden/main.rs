@@ -201,23 +201,36 @@ macro_rules! played {
 }
 
 played! {
+    alter_client_quotas
     alter_configs
     alter_other_configs
+    alter_partition_reassignments
+    alter_replica_log_dirs
     altered_topics
     api_versions
     create_partitions
     create_topics
     delete_records
     delete_topics
+    describe_client_quotas
     describe_cluster
     describe_configs
+    describe_log_dirs
+    describe_producers
+    describe_quorum
     describe_topic_partitions
+    elect_leaders
     fetch
     incremental_alter_configs
     init_producer_id
+    list_config_resources
     list_offsets
+    list_partition_reassignments
     metadata
     offset_for_leader_epoch
     produce
+    raft_voters
     topic_configs
+    unregister_broker
+    update_features
 }
