@@ -109,7 +109,7 @@ async fn replay(args: &ReplayArgs, threads: usize) -> Result<(), Failure> {
     let write = write(receiver, &buffers, &mut out, &mut progress);
     let result = both(fetch, write).await;
     progress.clear();
-    result.map_err(|failure| told(failure, &progress))?;
+    result.map_err(|failure| told(failure, &progress, fetcher.spans()))?;
     if !args.quiet {
         eprintln!("{}", progress.sum());
     }
@@ -168,10 +168,14 @@ async fn write(
     Ok(())
 }
 
-/// Says how much was written before a failure; a closed pipe is none.
-fn told(mut failure: Failure, progress: &Progress) -> Failure {
-    if !failure.message.is_empty() {
-        failure.message = format!("{} ({} records were written before)", failure.message, progress.records());
+/// Says how much was written before a failure, and where one partition goes on; a closed pipe is none.
+fn told(mut failure: Failure, progress: &Progress, spans: &[Span]) -> Failure {
+    if failure.message.is_empty() {
+        return failure;
+    }
+    failure.message = format!("{} ({} records were written before)", failure.message, progress.records());
+    if let ([Span { topic, partition, .. }], Some(next), None) = (spans, progress.next_of(0), &failure.hint) {
+        failure = failure.hint(format!("what is missing begins here: {topic}:{partition} --from {next}"));
     }
     failure
 }

@@ -50,10 +50,9 @@ impl Encoder {
     /// The bytes to write for what was fetched. When something is wrong in the middle, they are those before it.
     pub fn encode(&self, fetched: &Fetched, buffer: Vec<u8>) -> Encoded {
         let span = &self.spans[fetched.span];
-        let last = headers(&fetched.batches).last().map_or(fetched.from, |(_, header)| header.next_offset().0);
         let mut encoded = Encoded {
             span: fetched.span,
-            next: span.end.map_or(last, |end| last.min(end)),
+            next: fetched.from,
             records: 0,
             fetched_bytes: fetched.batches.len() as u64,
             buffer,
@@ -64,18 +63,25 @@ impl Encoder {
             Some(layout) => self.records(layout, fetched, span, &mut encoded),
             None => batches(fetched, span, &mut encoded),
         };
-        encoded.failure = result.err();
+        match result {
+            Ok(()) => {
+                let last = headers(&fetched.batches).last().map_or(fetched.from, |(_, header)| header.next_offset().0);
+                encoded.next = span.end.map_or(last, |end| last.min(end));
+            }
+            Err(failure) => encoded.failure = Some(failure),
+        }
         encoded
     }
 
     fn records(&self, layout: &Layout, fetched: &Fetched, span: &Span, to: &mut Encoded) -> Result<(), Failure> {
         let topic = self.names_topics.then_some(span.topic.as_str());
-        let (out, count) = (&mut to.buffer, &mut to.records);
+        let (out, count, next) = (&mut to.buffer, &mut to.records, &mut to.next);
         // Uncompressed records are about as long as what they are laid out to.
         out.reserve(fetched.batches.len());
         each_record(fetched, span, |record| {
-            *count += 1;
             layout.write(out, topic, span.partition, record)?;
+            *count += 1;
+            *next = record.offset.0.saturating_add(1);
             Ok(ControlFlow::Continue(()))
         })
     }
@@ -96,6 +102,7 @@ fn batches(fetched: &Fetched, span: &Span, to: &mut Encoded) -> Result<(), Failu
             break;
         }
         size = whole;
+        to.next = header.next_offset().0.max(to.next);
         to.records += u64::try_from(header.record_count).unwrap_or(0);
     }
     to.batches = Some(fetched.batches.slice(..size));
@@ -170,10 +177,10 @@ mod tests {
         let mut bytes = [batch(10, 3), batch(20, 3)].concat();
         *bytes.last_mut().unwrap() ^= 1;
         let encoded = encode(Some(layout()), 10, 30, bytes.clone());
-        assert_eq!(encoded.bytes(), b"a,b,c,");
+        assert_eq!((encoded.bytes(), encoded.next), (&b"a,b,c,"[..], 13));
         let why = encoded.failure.map(|failure| failure.message).unwrap_or_default();
         assert!(why.starts_with("t/0 at offset 20 cannot be read: corrupt batch: CRC"), "{why}");
         let raw = encode(None, 10, 30, bytes);
-        assert!(raw.bytes() == batch(10, 3) && raw.failure.is_some());
+        assert!(raw.bytes() == batch(10, 3) && raw.next == 13 && raw.failure.is_some());
     }
 }
