@@ -202,5 +202,7 @@ fn a_damaged_batch_ends_it_after_everything_before_it() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert_eq!(text(&output.stdout), lines(0..10));
     assert!(error.contains("numbers/0 at offset 10") && error.contains("10 records were written before"), "{error}");
+    let hint = text(&replay(&server, &["numbers:0", "--from", "3"]).stderr);
+    assert!(hint.ends_with("hint: what is missing begins here: numbers:0 --from 10\n"), "{hint}");
     assert_eq!(replay_ok(&server, &["numbers:0", "--from", "20"]), lines(20..30), "the rest can be had");
 }
