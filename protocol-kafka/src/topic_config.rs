@@ -10,6 +10,7 @@ mod value;
 pub use rows::SETTINGS;
 pub use value::Kind;
 
+use crate::limits::TOPIC_SETTINGS_BYTES_MAX;
 use crate::map;
 use headwater_engine::Settings;
 use std::collections::BTreeMap;
@@ -61,8 +62,6 @@ pub enum Effect {
     Acts,
     /// It is checked, kept and shown; Headwater has nothing that it could steer.
     Kept,
-    /// It is checked, kept and shown, and will act once compaction is there.
-    Later,
 }
 
 /// The setting of that name.
@@ -96,6 +95,10 @@ pub fn check<'a>(given: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Res
         }
     }
     check_together(&kept)?;
+    let bytes: usize = kept.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > TOPIC_SETTINGS_BYTES_MAX {
+        return Err(format!("The settings of one topic may take {TOPIC_SETTINGS_BYTES_MAX} bytes, these take {bytes}"));
+    }
     Ok(kept)
 }
 
@@ -191,7 +194,6 @@ pub fn topic_settings_page() -> String {
         let effect = match setting.effect {
             Effect::Acts => "acts",
             Effect::Kept => "kept and shown",
-            Effect::Later => "kept and shown; acts once there is compaction",
         };
         let default = Some(default_of(setting)).filter(|text| !text.is_empty());
         let default = default.map_or("empty".to_owned(), |text| format!("`{text}`"));

@@ -197,6 +197,8 @@ impl Committer {
             let entry_size = match &next.command {
                 Command::Append(append) => APPEND_HEAD_SIZE + append.bytes.len(),
                 Command::CreateTopic { record, .. } => 256 + record.name.len() + record.settings.len() * 64,
+                Command::AlterTopic { settings, .. } => 64 + settings.overrides().len() * 64,
+                Command::Swap { swap, .. } => swap.entry_size(),
                 _ => 64,
             };
             if has_entries && size + entry_size > BLOCK_BYTES {
@@ -229,7 +231,7 @@ impl Committer {
                 Command::Barrier => continue,
                 Command::Append(append) => {
                     let bytes = put_append(&mut buffer, append);
-                    sync = sync || append.partition.settings().durability == Some(Durability::Fsync);
+                    sync = sync || append.sync;
                     writes.push(SegmentWrite { file: append.file, position: append.position, bytes, is_new: false });
                     entry_count += 1;
                     continue;
@@ -259,6 +261,12 @@ impl Committer {
                     sync = true;
                     Entry::ProducerIds { next: *next }
                 }
+                Command::AlterTopic { topic, settings } => {
+                    sync = true;
+                    Entry::AlterTopic { topic: topic.id(), settings: settings.overrides().clone() }
+                }
+                // Nobody was told of it, and the files that it names are durable: in mode `os` it may get lost.
+                Command::Swap { partition, swap } => Entry::Swap { partition: partition.id(), swap: (**swap).clone() },
             };
             self.scratch.clear();
             entry.encode(&mut self.scratch);
@@ -429,12 +437,13 @@ impl Drop for Committer {
 fn encoded_size_max(command: &Command) -> usize {
     match command {
         Command::Append(append) => APPEND_HEAD_SIZE + append.bytes.len(),
+        Command::Swap { swap, .. } => swap.entry_size(),
         _ => 64,
     }
 }
 
 fn put_append(buffer: &mut AlignedBuffer, append: &Append) -> Range<usize> {
-    let Append { partition, bytes, header, file, position, time } = append;
+    let Append { partition, bytes, header, file, position, time, sync: _ } = append;
     buffer.extend_from_slice(&append_head(partition.id(), *file, *position, *time, bytes.len()));
     let start = buffer.len();
     let patched = header.patch(header.base_offset, header.leader_epoch);

@@ -51,6 +51,7 @@ impl Collector for Moment {
         if let Some(engine) = &self.engine {
             wal(engine, &mut page)?;
             log(engine, &mut page)?;
+            compaction(engine, &mut page)?;
         }
         self.process(&mut page)
     }
@@ -188,6 +189,23 @@ fn log(engine: &headwater_engine::StatsSnapshot, page: &mut Page<'_>) -> Result<
     page.gauge("open_segment_files", "Segment files open", &[(&[], engine.open_files)])?;
     let short = u64::from(engine.is_disk_short);
     page.gauge("disk_short", "1 while producers are refused because the disk is nearly full", &[(&[], short)])
+}
+
+fn compaction(engine: &headwater_engine::StatsSnapshot, page: &mut Page<'_>) -> Result<(), fmt::Error> {
+    page.counter("compactions", "Passes of compaction that were finished", engine.compactions)?;
+    let help = "Passes of compaction that failed and are tried again later";
+    page.counter("compactions_failed", help, engine.compaction_failures)?;
+    page.counter("compaction_read_bytes", "Bytes that compaction read", engine.compaction_read_bytes)?;
+    page.counter("compaction_written_bytes", "Bytes that compaction wrote", engine.compaction_written_bytes)?;
+    page.counter("compaction_dropped_records", "Records that compaction took out", engine.compaction_dropped_records)?;
+    let help = "Memory for the keys of the partition that is being compacted";
+    page.gauge("compaction_map_bytes", help, &[(&[], engine.compaction_map_bytes)])?;
+    let mut family =
+        page.family("compaction_last_seconds", "Time of the last pass of compaction", MetricType::Gauge)?;
+    family.with(&[], |metric| metric.encode_gauge(&(engine.compaction_last_us as f64 / 1e6)))?;
+    let help = "The largest part of a compacted partition's closed segments that is not compacted yet";
+    let mut family = page.family("compaction_dirty_ratio_max", help, MetricType::Gauge)?;
+    family.with(&[], |metric| metric.encode_gauge(&(engine.dirtiest_permille as f64 / 1e3)))
 }
 
 /// Writes families one after the other.

@@ -190,6 +190,16 @@ pub const OPTIONS: &[OptionRow] = &[
         },
     },
     OptionRow {
+        key: "topic.compaction_check_seconds",
+        value_name: "SECONDS",
+        default: "15",
+        help: "How often compacted topics are looked at, while there is nothing to compact",
+        set: |config, text| {
+            config.engine.compaction_interval = Duration::from_secs(parse_number(text, 1, 86_400)?);
+            Ok(())
+        },
+    },
+    OptionRow {
         key: "limits.connections_max",
         value_name: "COUNT",
         default: "10000",
@@ -226,6 +236,16 @@ pub const OPTIONS: &[OptionRow] = &[
         help: "Records in one answer to a fetch, whatever the client asks for",
         set: |config, text| {
             config.limits.fetch_bytes_max = to_usize(parse_between(text, 64 * KIB, GIB)?);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "limits.compaction_memory_max",
+        value_name: "SIZE",
+        default: "64MiB",
+        help: "Memory for the keys of a partition that is being compacted; when it does not hold all, several passes are made",
+        set: |config, text| {
+            config.engine.compaction_map_bytes_max = to_usize(parse_between(text, MIB, 64 * GIB)?);
             Ok(())
         },
     },
