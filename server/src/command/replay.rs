@@ -58,8 +58,8 @@ pub struct ReplayArgs {
     file: PathBuf,
     #[command(flatten)]
     layout: Layout,
-    /// Write record batches as they are stored, which `headwater log dump` reads; one partition only. The first and the last
-    /// batch are whole, even where the range begins or ends inside
+    /// Write record batches as they are stored, which `headwater log dump` reads; one partition only. A batch in which the
+    /// range begins or ends loses the records outside
     #[arg(long, conflicts_with_all = ["format", "key_separator", "delimiter"])]
     raw: bool,
     /// Connections to each broker, if there are as many partitions
