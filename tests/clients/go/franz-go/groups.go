@@ -65,8 +65,9 @@ func join(run *Run, group string, topics []string, process func(*kgo.Record), op
 	go func() {
 		defer close(made.ended)
 		for ctx.Err() == nil {
-			fetches := made.PollFetches(ctx)
-			records := fetches.Records()
+			wait, cancel := contextWithTimeout(ctx, 200*time.Millisecond)
+			records := made.PollFetches(wait).Records()
+			cancel()
 			for _, record := range records {
 				if process != nil {
 					process(record)
@@ -76,9 +77,9 @@ func join(run *Run, group string, topics []string, process func(*kgo.Record), op
 				made.mutex.Lock()
 				made.records = append(made.records, records...)
 				made.mutex.Unlock()
-			} else if len(records) > 0 {
-				// What cannot be committed is processed again by the next owner.
-				_ = made.CommitRecords(ctx, records...)
+			} else {
+				// What cannot be committed now is so after a later poll, or processed again by the next owner.
+				_ = made.CommitUncommittedOffsets(ctx)
 			}
 			made.AllowRebalance()
 		}

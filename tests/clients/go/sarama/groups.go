@@ -89,8 +89,15 @@ func (member *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sa
 	member.mutex.Lock()
 	member.claims++
 	member.mutex.Unlock()
+	again := time.NewTicker(200 * time.Millisecond)
+	defer again.Stop()
 	for {
 		select {
+		case <-again.C:
+			// A commit may have failed, in a rebalance say; without a message, this one repeats it.
+			if member.process != nil {
+				session.Commit()
+			}
 		case message, open := <-claim.Messages():
 			if !open {
 				return nil

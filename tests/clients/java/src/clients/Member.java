@@ -27,6 +27,8 @@ final class Member implements ConsumerRebalanceListener {
     private final Thread thread;
     private final Set<TopicPartition> owned = new TreeSet<>((a, b) -> a.toString().compareTo(b.toString()));
     private final List<ConsumerRecord<byte[], byte[]>> records = new ArrayList<>();
+    /** Of the thread that polls alone, as the consumer is. */
+    private boolean uncommitted;
     private int revoked;
     private int lost;
     private int assignments;
@@ -78,8 +80,9 @@ final class Member implements ConsumerRebalanceListener {
                     synchronized (this) {
                         polled.forEach(records::add);
                     }
-                } else if (!polled.isEmpty()) {
+                } else {
                     polled.forEach(process);
+                    uncommitted |= !polled.isEmpty();
                     commit();
                 }
             }
@@ -94,10 +97,14 @@ final class Member implements ConsumerRebalanceListener {
         consumer.close(close == null ? CloseOptions.timeout(Duration.ofSeconds(5)) : close);
     }
 
-    /** What cannot be committed is processed again by the next owner. */
+    /** What cannot be committed now is so after a later poll, or processed again by the next owner. */
     private void commit() {
+        if (!uncommitted) {
+            return;
+        }
         try {
             consumer.commitSync();
+            uncommitted = false;
         } catch (RebalanceInProgressException | CommitFailedException late) {
             // The partitions are someone else's now, or will be after the next poll.
         }
