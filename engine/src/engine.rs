@@ -14,6 +14,7 @@ use crate::settings::{Durability, Settings};
 use crate::stats::StatsSnapshot;
 use crate::topic::{NewTopic, Topic, TopicError};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -294,6 +295,25 @@ impl Engine {
     /// Gives a topic more partitions: `total` in all.
     pub fn add_partitions(&self, id: TopicId, total: u32) -> Pending<Result<(), TopicError>> {
         self.0.cell.catalogue.add_partitions(&self.0.cell.shared, id, total)
+    }
+
+    /// Gives a topic the settings that `change` makes of those that are set explicitly. `change` must be quick: no other
+    /// change of a topic is decided meanwhile. What it refuses is answered like the rest, once what it saw is durable.
+    pub fn alter_topic<E: From<TopicError>>(
+        &self,
+        id: TopicId,
+        change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, E>,
+    ) -> Pending<Result<(), E>> {
+        self.0.cell.catalogue.alter(&self.0.cell.shared, id, change, false)
+    }
+
+    /// Says what altering the topic would say, and alters nothing.
+    pub fn check_altered_topic<E: From<TopicError>>(
+        &self,
+        id: TopicId,
+        change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, E>,
+    ) -> Pending<Result<(), E>> {
+        self.0.cell.catalogue.alter(&self.0.cell.shared, id, change, true)
     }
 
     /// A producer id that nobody else has or will have.

@@ -7,10 +7,12 @@
 mod broker_config;
 mod call;
 mod codec;
+mod config_change;
 mod connection;
 mod context;
 mod limits;
 mod map;
+mod model;
 mod op;
 mod options;
 mod resource_config;

@@ -10,6 +10,12 @@ pub(crate) const PARTITIONS_DESCRIBED_MAX: usize = 2_000;
 /// Resources in one DescribeConfigs. Those beyond it are answered with a throttling error.
 pub(crate) const RESOURCES_DESCRIBED_MAX: usize = 10_000;
 
+/// Resources in one AlterConfigs or IncrementalAlterConfigs. Those beyond it are answered with a throttling error.
+pub(crate) const RESOURCES_ALTERED_MAX: usize = 10_000;
+
+/// Bytes of all settings of one topic, names included. A change to more is refused as a bad setting.
+pub(crate) const TOPIC_SETTINGS_BYTES_MAX: usize = 64 << 10;
+
 /// Topics in one CreateTopics. Those beyond it are answered with a throttling error.
 pub(crate) const TOPICS_CREATED_MAX: usize = 10_000;
 

@@ -6,7 +6,7 @@
 mod harness;
 
 use bytes::{Bytes, BytesMut};
-use harness::{Server, batch, compressed, frame, idempotent, name};
+use harness::{Server, batch, compressed, frame, frame_since, idempotent, name};
 use headwater_engine::batch::Codec;
 use headwater_protocol::metrics::Ended;
 use headwater_protocol_kafka::{Options, TABLE};
@@ -21,6 +21,9 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    AlterConfigsRequest, IncrementalAlterConfigsRequest, alter_configs_request, incremental_alter_configs_request,
+};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
     DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeTopicPartitionsRequest, FetchRequest,
@@ -66,7 +69,7 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
         ApiKey::ListOffsets => {
             let partitions = [-1, -2, -3, 5].map(|time| ListOffsetsPartition::default().with_timestamp(time));
             let topic = ListOffsetsTopic::default().with_name(orders().into()).with_partitions(partitions.to_vec());
-            frame(2, v, 1, &ListOffsetsRequest::default().with_topics(vec![topic]))
+            frame_since(2, v, v.min(10), 1, &ListOffsetsRequest::default().with_topics(vec![topic]))
         }
         ApiKey::Metadata => {
             let topic = MetadataRequestTopic::default().with_name(Some(orders().into()));
@@ -77,7 +80,16 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
             if v >= 3 {
                 request = request.with_client_software_name(name("a")).with_client_software_version(name("1"));
             }
-            frame(18, v, 1, &request)
+            if v < 5 {
+                return frame(18, v, 1, &request);
+            }
+            // The cluster and the node come before the tagged fields.
+            let mut frame = frame_since(18, v, 4, 1, &request).to_vec();
+            frame.truncate(frame.len() - 1);
+            frame.extend_from_slice(&[5, b'a', b'b', b'c', b'd', 0, 0, 0, 1, 0]);
+            let size = i32::try_from(frame.len() - 4).expect("a small request");
+            frame[..4].copy_from_slice(&size.to_be_bytes());
+            frame.into()
         }
         ApiKey::CreateTopics => {
             let config = CreatableTopicConfig::default().with_name(name("segment.ms")).with_value(Some(name("99999")));
@@ -114,6 +126,30 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
                 DescribeConfigsResource::default().with_resource_type(kind).with_resource_name(name(of))
             });
             frame(32, v, 1, &DescribeConfigsRequest::default().with_resources(resources.to_vec()))
+        }
+        ApiKey::AlterConfigs => {
+            let config = alter_configs_request::AlterableConfig::default()
+                .with_name(name("segment.ms"))
+                .with_value(Some(name("99999")));
+            let resource = alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(name("made"))
+                .with_configs(vec![config]);
+            frame(33, v, 1, &AlterConfigsRequest::default().with_resources(vec![resource]))
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let configs =
+                [(0, "segment.ms", "99999"), (2, "cleanup.policy", "compact")].map(|(operation, of, value)| {
+                    incremental_alter_configs_request::AlterableConfig::default()
+                        .with_name(name(of))
+                        .with_config_operation(operation)
+                        .with_value(Some(name(value)))
+                });
+            let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(name("made"))
+                .with_configs(configs.to_vec());
+            frame(44, v, 1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]))
         }
         ApiKey::CreatePartitions => {
             let topic = CreatePartitionsTopic::default().with_name(name("made").into()).with_count(3);

@@ -201,6 +201,10 @@ macro_rules! played {
 }
 
 played! {
+    alter_configs
+    alter_other_configs
+    altered_topics
+    api_versions
     create_partitions
     create_topics
     delete_records
@@ -209,6 +213,7 @@ played! {
     describe_configs
     describe_topic_partitions
     fetch
+    incremental_alter_configs
     init_producer_id
     list_offsets
     metadata

@@ -14,6 +14,7 @@ pub struct Masks {
     /// Topic ids by topic name, as far as answers told both.
     ids: BTreeMap<String, String>,
     node: Option<i64>,
+    cluster: Option<String>,
     /// The leader epoch of everything in this run: no case moves a leader.
     epoch: Option<i64>,
 }
@@ -23,6 +24,11 @@ const EPOCHS: [&str; 3] = ["LeaderEpoch", "CurrentLeaderEpoch", "Epoch"];
 impl Masks {
     pub fn new(node: i64) -> Masks {
         Masks { node: Some(node), ..Masks::default() }
+    }
+
+    /// The same in a cluster of this id, for requests that name it.
+    pub fn in_cluster(self, id: Option<&str>) -> Masks {
+        Masks { cluster: id.map(str::to_owned), ..self }
     }
 
     /// Takes topic ids over that were asked for apart.
@@ -123,6 +129,7 @@ impl Masks {
         Ok(match name {
             "no id" => json!(uuid_text(&[0; 16])),
             "node" => json!(self.node.context("the node's id is unknown")?),
+            "cluster" => json!(self.cluster.as_deref().context("the cluster's id is unknown")?),
             "epoch" => json!(epoch()?),
             "epoch+1" => json!(epoch()? + 1),
             other => bail!("unknown name <{other}>"),

@@ -100,7 +100,8 @@ pub fn wipe(apis: &Apis, address: SocketAddr) -> Result<()> {
 fn set_up(apis: &Apis, wire: &mut Wire, scenario: &Scenario, settle: Duration) -> Result<Masks> {
     let api = apis.get("Metadata").context("no Metadata")?;
     let answer = wire.exchange(api, 9, &json!({ "Topics": [] }))?;
-    let mut masks = Masks::new(answer["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?);
+    let mut masks = Masks::new(answer["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?)
+        .in_cluster(answer["ClusterId"].as_str());
     if !scenario.topics.is_empty() {
         let topic = |(name, count)| json!({ "Name": name, "NumPartitions": count, "ReplicationFactor": 1 });
         let topics: Vec<_> = scenario.topics.iter().map(topic).collect();

@@ -24,12 +24,20 @@ impl Cursor {
         self.0
     }
 
+    pub(crate) fn i8(&mut self) -> Result<i8, Malformed> {
+        Ok(self.0.try_get_i8()?)
+    }
+
     pub(crate) fn i16(&mut self) -> Result<i16, Malformed> {
         Ok(self.0.try_get_i16()?)
     }
 
     pub(crate) fn i32(&mut self) -> Result<i32, Malformed> {
         Ok(self.0.try_get_i32()?)
+    }
+
+    pub(crate) fn i64(&mut self) -> Result<i64, Malformed> {
+        Ok(self.0.try_get_i64()?)
     }
 
     pub(crate) fn uuid(&mut self) -> Result<Uuid, Malformed> {
@@ -69,8 +77,13 @@ impl Cursor {
 
     /// An array's length. Each element takes at least `size_min` bytes, so more than fit are refused.
     pub(crate) fn array(&mut self, compact: bool, size_min: usize) -> Result<usize, Malformed> {
-        let Some(count) = self.length(compact)? else { return Err(Malformed("an array is null".to_owned())) };
-        if count > self.0.len() / size_min.max(1) {
+        self.nullable_array(compact, size_min)?.ok_or_else(|| Malformed("an array is null".to_owned()))
+    }
+
+    /// The same for an array that may be null.
+    pub(crate) fn nullable_array(&mut self, compact: bool, size_min: usize) -> Result<Option<usize>, Malformed> {
+        let count = self.length(compact)?;
+        if let Some(count) = count.filter(|count| *count > self.0.len() / size_min.max(1)) {
             return Err(Malformed(format!("an array of {count} in {} bytes", self.0.len())));
         }
         Ok(count)
