@@ -69,7 +69,7 @@ fn python(job: &Job<'_>) -> Result<PathBuf> {
     let pins = job.workspace.root.join("tests/clients/requirements.txt");
     let folder = job.workspace.scratch().join("python");
     let interpreter = folder.join("bin").join("python");
-    once(&folder, &[pins.clone()], || {
+    once(&folder, &[&pins], || {
         install(job, Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
         let mut pip = Command::new(&interpreter);
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&pins);
@@ -140,9 +140,8 @@ fn node(job: &Job<'_>) -> Result<Command> {
 /// The jars serve the comparison too, and are fetched when they are not there yet.
 fn tools(job: &Job<'_>) -> Result<Command> {
     let script = job.workspace.root.join("benches/peers/kafka.sh");
-    if command::run_logged(Command::new("bash").arg(&script).arg("version"), &job.log, INSTALL_WAIT_MAX)? != End::Success {
-        install(job, Command::new("bash").arg(&script).arg("fetch"))?;
-    }
+    let run = |verb: &str| install(job, Command::new("bash").arg(&script).arg(verb));
+    run("version").or_else(|_| run("fetch"))?;
     let mut command = Command::new("python3");
     command.arg(job.workspace.root.join("tests/clients/tools/suite.py"));
     Ok(command)
@@ -150,7 +149,8 @@ fn tools(job: &Job<'_>) -> Result<Command> {
 
 /// The files of a folder in the repository.
 fn files_below(job: &Job<'_>, folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files: Vec<PathBuf> = job.workspace.files()?.into_iter().map(|file| job.workspace.root.join(file)).collect();
+    let mut files: Vec<PathBuf> =
+        job.workspace.files()?.into_iter().map(|file| job.workspace.root.join(file)).collect();
     files.retain(|file| file.starts_with(folder));
     Ok(files)
 }
@@ -162,11 +162,11 @@ fn install(job: &Job<'_>, command: &mut Command) -> Result<()> {
 }
 
 /// Does `work`, which fills `folder`, unless it was done for the same inputs before.
-fn once(folder: &Path, inputs: &[PathBuf], work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn once(folder: &Path, inputs: &[impl AsRef<Path>], work: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut hasher = DefaultHasher::new();
     folder.hash(&mut hasher); // scripts in a virtual environment name their folder
     for input in inputs {
-        read(input)?.hash(&mut hasher);
+        read(input.as_ref())?.hash(&mut hasher);
     }
     let stamp = folder.with_extension("stamp");
     let wanted = format!("{:016x}", hasher.finish());
