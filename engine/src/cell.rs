@@ -145,7 +145,7 @@ impl Cell {
             Command::Roll { partition, file, base } => {
                 let mut published = partition.published();
                 dirty.partition(&partition, &mut published.is_dirty);
-                if let Some(sealed) = published.roll(file, base) {
+                if let Some(sealed) = published.roll(file, base, sequence) {
                     if let (Some(file), true) = (self.shared.files.at_hand(sealed.file), sealed.index.is_complete()) {
                         file.set_index(Arc::new(sealed.index.clone()));
                     }
@@ -190,6 +190,12 @@ impl Cell {
                 dirty.topic(topic.id(), Some(topic.clone()));
                 topic.set_settings(settings);
             }
+            Command::Swap { partition, swap } => {
+                let mut published = partition.published();
+                dirty.partition(&partition, &mut published.is_dirty);
+                let files = published.swap(&swap);
+                dirty.garbage(sequence, files);
+            }
         }
         Ok(())
     }
@@ -231,9 +237,12 @@ impl Cell {
         self.work.notify_all();
     }
 
-    /// Background threads rest here until someone needs them.
+    /// Background threads rest here until someone needs them, or the engine closes.
     pub fn wait_for_work(&self, at_most: Duration) {
-        self.work.wait_for(&mut self.work_lock.lock(), at_most);
+        let mut guard = self.work_lock.lock();
+        if !self.is_closing() {
+            self.work.wait_for(&mut guard, at_most);
+        }
     }
 
     /// The committer has found a place.
@@ -304,6 +313,9 @@ impl Cell {
 
     pub fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
+        // Whoever is about to rest has seen it, or is resting when this is heard.
+        let _guard = self.work_lock.lock();
+        self.work.notify_all();
     }
 
     pub fn is_closing(&self) -> bool {

@@ -6,7 +6,8 @@ use crate::background::Background;
 use crate::cell::Cell;
 use crate::checkpoint::{Checkpointer, Progress};
 use crate::commit::{Committer, Fatal, Step};
-use crate::env::{Clock, DirLock, Env, WalMethod};
+use crate::compaction::Compactor;
+use crate::env::{self, Clock, DirLock, Env, WalMethod};
 use crate::ids::{Epoch, ProducerId, TopicId};
 use crate::offload::{Offload, Offloaded};
 use crate::recovery::{OpenError, recover};
@@ -57,6 +58,11 @@ pub struct Options {
     pub replay_threads: usize,
     /// Time between two retention passes.
     pub retention_interval: Duration,
+    /// Time between two looks for partitions to compact, while there are none.
+    pub compaction_interval: Duration,
+    /// Memory for the keys of one pass of compaction: 24 bytes each, and room between them. When it is full, the pass ends
+    /// there and another goes on.
+    pub compaction_map_bytes_max: usize,
     /// Bytes per second that the scrub reads; 0 turns it off.
     pub scrub_bytes_per_second: u64,
     /// Settings of topics that do not set them.
@@ -83,6 +89,8 @@ impl Options {
             partitions_max: 200_000,
             replay_threads: 4,
             retention_interval: Duration::from_secs(60),
+            compaction_interval: Duration::from_secs(15),
+            compaction_map_bytes_max: 64 << 20,
             scrub_bytes_per_second: 8 << 20,
             topic_defaults: Settings::default(),
         }
@@ -104,6 +112,7 @@ struct Parts {
     committer: Committer,
     checkpointer: Checkpointer,
     background: Background,
+    compactor: Compactor,
 }
 
 struct Inner {
@@ -146,6 +155,7 @@ impl Engine {
             committer: Committer::new(cell.clone(), recovered.receiver, recovered.device, recovered.resume),
             checkpointer: Checkpointer::new(cell.clone(), recovered.store),
             background: Background::new(cell.clone(), &recovered.slots),
+            compactor: Compactor::new(cell.clone()),
         };
         let inner = Inner {
             cell,
@@ -158,9 +168,10 @@ impl Engine {
         Ok((Engine(Arc::new(inner)), recovered.repaired))
     }
 
-    /// Starts the threads: committer, checkpoints, background, replay.
+    /// Starts the threads: committer, checkpoints, background, compaction, replay.
     pub fn start(&self) -> io::Result<()> {
-        let Some(Parts { committer, checkpointer, background }) = self.0.parts.lock().take() else { return Ok(()) };
+        let Some(parts) = self.0.parts.lock().take() else { return Ok(()) };
+        let Parts { committer, checkpointer, background, compactor } = parts;
         let cell = &self.0.cell;
         let mut threads = self.0.threads.lock();
         let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -172,6 +183,8 @@ impl Engine {
         spawn("checkpoint", Box::new(move || run_checkpoints(&checkpoint_cell, checkpointer)))?;
         let background_cell = cell.clone();
         spawn("background", Box::new(move || run_background(&background_cell, background)))?;
+        let compaction_cell = cell.clone();
+        spawn("compaction", Box::new(move || run_compaction(&compaction_cell, compactor)))?;
         for number in 0..cell.shared.options.replay_threads.max(1) {
             let (jobs, cell) = (self.0.offload.jobs(), cell.clone());
             let run = move || {
@@ -192,8 +205,8 @@ impl Engine {
 
     /// The moving parts, to be moved by hand instead of by threads: for simulation. None once they were taken.
     pub fn drive(&self) -> Option<Drive> {
-        let Parts { committer, checkpointer, background } = self.0.parts.lock().take()?;
-        Some(Drive { cell: self.0.cell.clone(), committer, checkpointer, background })
+        let Parts { committer, checkpointer, background, compactor } = self.0.parts.lock().take()?;
+        Some(Drive { cell: self.0.cell.clone(), committer, checkpointer, background, compactor })
     }
 
     /// Makes everything durable, writes a last checkpoint and ends the threads. Whoever still appends is refused.
@@ -321,6 +334,13 @@ impl Engine {
         self.0.cell.catalogue.new_producer(&self.0.cell.shared)
     }
 
+    /// A random number from the machine, for ids that nobody shall guess or meet twice.
+    pub fn random(&self) -> u128 {
+        let mut bytes = [0; 16];
+        self.0.cell.shared.env.rng.fill(&mut bytes);
+        u128::from_be_bytes(bytes)
+    }
+
     /// An ack to register appends with.
     pub fn ack(&self) -> Ack {
         Ack::default()
@@ -355,6 +375,14 @@ impl Engine {
             wal_size: stats.wal_size.load(Ordering::Relaxed),
             wal_used: stats.wal_used.load(Ordering::Relaxed),
             cold_reads: stats.cold_reads.load(Ordering::Relaxed),
+            compactions: stats.compactions.load(Ordering::Relaxed),
+            compaction_failures: stats.compaction_failures.load(Ordering::Relaxed),
+            compaction_read_bytes: stats.compaction_read_bytes.load(Ordering::Relaxed),
+            compaction_written_bytes: stats.compaction_written_bytes.load(Ordering::Relaxed),
+            compaction_dropped_records: stats.compaction_dropped_records.load(Ordering::Relaxed),
+            compaction_map_bytes: stats.compaction_map_bytes.load(Ordering::Relaxed),
+            compaction_last_us: stats.compaction_us.load(Ordering::Relaxed),
+            dirtiest_permille: stats.dirtiest_permille.load(Ordering::Relaxed),
             queued_commands: shared.queue.len() as u64,
             queued_bytes: shared.queue.bytes() as u64,
             open_files: shared.files.open_count() as u64,
@@ -434,12 +462,34 @@ fn run_background(cell: &Arc<Cell>, mut background: Background) {
     }
 }
 
+fn run_compaction(cell: &Arc<Cell>, mut compactor: Compactor) {
+    env::lower_thread_priority();
+    let clock = &cell.shared.env.clock;
+    while !cell.is_closing() {
+        match compactor.step() {
+            Progress::More => {}
+            Progress::Waits => compactor.wait(TICK),
+            Progress::Rests => {
+                let due = clock.monotonic() + cell.shared.options.compaction_interval;
+                // Others are woken by the same bell.
+                while let Some(left) = due.checked_sub(clock.monotonic()).filter(|left| !left.is_zero()) {
+                    if cell.is_closing() {
+                        return;
+                    }
+                    cell.wait_for_work(left);
+                }
+            }
+        }
+    }
+}
+
 /// The engine's moving parts, moved by hand.
 pub struct Drive {
     cell: Arc<Cell>,
     committer: Committer,
     checkpointer: Checkpointer,
     background: Background,
+    compactor: Compactor,
 }
 
 impl Drive {
@@ -479,6 +529,12 @@ impl Drive {
     /// A retention pass.
     pub fn retain(&mut self) {
         self.background.retain();
+    }
+
+    /// The next part of a compaction pass; looks for a partition when none is at work. Says whether there is more to do, be it
+    /// after the committer's next step.
+    pub fn compact(&mut self) -> bool {
+        self.compactor.step() != Progress::Rests
     }
 
     /// Unlinks what belongs to nobody.

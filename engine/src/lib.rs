@@ -12,6 +12,7 @@ mod background;
 mod cell;
 mod checkpoint;
 mod commit;
+mod compaction;
 mod encoding;
 mod engine;
 mod ids;

@@ -57,6 +57,14 @@ pub struct Stats {
     pub wal_size: AtomicU64,
     pub wal_used: AtomicU64,
     pub cold_reads: AtomicU64,
+    pub compactions: AtomicU64,
+    pub compaction_failures: AtomicU64,
+    pub compaction_read_bytes: AtomicU64,
+    pub compaction_written_bytes: AtomicU64,
+    pub compaction_dropped_records: AtomicU64,
+    pub compaction_map_bytes: AtomicU64,
+    pub compaction_us: AtomicU64,
+    pub dirtiest_permille: AtomicU64,
 }
 
 impl Stats {
@@ -102,6 +110,23 @@ pub struct StatsSnapshot {
     pub wal_used: u64,
     /// Reads that had to wait for the medium.
     pub cold_reads: u64,
+    /// Passes of compaction that were finished.
+    pub compactions: u64,
+    /// Passes that failed and will be tried again.
+    pub compaction_failures: u64,
+    /// Bytes that compaction read.
+    pub compaction_read_bytes: u64,
+    /// Bytes that compaction wrote.
+    pub compaction_written_bytes: u64,
+    /// Records that compaction took out.
+    pub compaction_dropped_records: u64,
+    /// Bytes of the map of keys, while a pass is under way.
+    pub compaction_map_bytes: u64,
+    /// Time that the last pass took, microseconds.
+    pub compaction_last_us: u64,
+    /// The largest part, in thousandths, of a compacted partition's closed segments that was not compacted when the compactor
+    /// last looked.
+    pub dirtiest_permille: u64,
     /// Commands in the committer's queue.
     pub queued_commands: u64,
     /// Bytes of batches in the committer's queue.

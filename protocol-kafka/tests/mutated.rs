@@ -3,6 +3,8 @@
 //!
 //! `HEADWATER_TEST_ALL` asks for a million cases; `HEADWATER_TEST_CASES` for any number.
 
+#[path = "mutated/groups.rs"]
+mod groups;
 mod harness;
 
 use bytes::{Bytes, BytesMut};
@@ -163,7 +165,8 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
                 .with_cursor(Some(cursor));
             frame(75, v, 1, &request)
         }
-        other => panic!("{other:?} has a row and no request here: add one"),
+        other => groups::request(other, v, topic_id)
+            .unwrap_or_else(|| panic!("{other:?} has a row and no request here: add one")),
     }
 }
 
@@ -304,6 +307,8 @@ async fn prepare() -> (Server, Vec<Bytes>) {
     options.limits.fetch_wait_max = Duration::from_millis(5);
     options.limits.busy_wait_max = Duration::from_millis(5);
     options.limits.fetch_sessions_max = 50;
+    options.groups.topic_partitions = 4;
+    options.groups.initial_rebalance_delay_ms = 0;
     let server = Server::start_small(options);
     let topic = server.topic("orders", 2, &[("retention.bytes", "1000000"), ("segment.bytes", "1000000")]).await;
     server.topic("made", 1, &[]).await;

@@ -64,6 +64,12 @@ impl Attributes {
         self.with(Self::LOG_APPEND_TIME, timestamp_type == TimestampType::LogAppendTime)
     }
 
+    /// The same bits, with a delete horizon or not.
+    #[must_use]
+    pub fn with_delete_horizon(self, delete_horizon: bool) -> Attributes {
+        self.with(Self::DELETE_HORIZON, delete_horizon)
+    }
+
     /// The same bits, in a transaction or not.
     #[must_use]
     pub fn with_transactional(self, transactional: bool) -> Attributes {
@@ -127,6 +133,7 @@ impl BatchHeader {
     /// The base offset and the length field: what the length field does not count.
     pub(super) const LENGTH_END: usize = 12;
     const MAGIC_END: usize = 17;
+    const LAST_OFFSET_DELTA_AT: usize = 23;
     pub(super) const CRC_AT: usize = 17;
     pub(super) const ATTRIBUTES_AT: usize = 21;
     pub(super) const MAX_TIMESTAMP_AT: usize = 35;
@@ -228,6 +235,18 @@ impl BatchHeader {
     #[must_use]
     pub fn has_producer(&self) -> bool {
         self.producer_id.0 >= 0
+    }
+
+    /// Lets a whole batch cover the offsets up to `last`, and makes its CRC anew. None, and nothing is changed, when that is
+    /// further from the base offset than the field can say, or `batch` is too short for one.
+    pub fn cover(&mut self, batch: &mut [u8], last: Offset) -> Option<()> {
+        let delta = i32::try_from(last.0.checked_sub(self.base_offset.0)?).ok()?;
+        let at = Self::LAST_OFFSET_DELTA_AT;
+        batch.get_mut(at..at + 4)?.copy_from_slice(&delta.to_be_bytes());
+        let crc = crc32c(batch.get(Self::ATTRIBUTES_AT..)?);
+        batch.get_mut(Self::CRC_AT..Self::ATTRIBUTES_AT)?.copy_from_slice(&crc.to_be_bytes());
+        (self.last_offset_delta, self.crc) = (delta, crc);
+        Some(())
     }
 
     /// The batch's first 16 bytes for an append at `base_offset`. They lie outside the CRC, so nothing else changes.

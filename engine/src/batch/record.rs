@@ -38,6 +38,11 @@ impl<'a> Cursor<'a> {
         Ok(byte)
     }
 
+    /// Moves past `size` bytes.
+    pub(super) fn skip(&mut self, size: usize) -> Result<(), Why> {
+        self.take(size).map(|_| ())
+    }
+
     #[inline]
     fn take(&mut self, size: usize) -> Result<&'a [u8], Why> {
         let (bytes, rest) = self.rest.split_at_checked(size).ok_or("a length passes the record's end")?;

@@ -198,6 +198,7 @@ impl Committer {
                 Command::Append(append) => APPEND_HEAD_SIZE + append.bytes.len(),
                 Command::CreateTopic { record, .. } => 256 + record.name.len() + record.settings.len() * 64,
                 Command::AlterTopic { settings, .. } => 64 + settings.overrides().len() * 64,
+                Command::Swap { swap, .. } => swap.entry_size(),
                 _ => 64,
             };
             if has_entries && size + entry_size > BLOCK_BYTES {
@@ -264,6 +265,8 @@ impl Committer {
                     sync = true;
                     Entry::AlterTopic { topic: topic.id(), settings: settings.overrides().clone() }
                 }
+                // Nobody was told of it, and the files that it names are durable: in mode `os` it may get lost.
+                Command::Swap { partition, swap } => Entry::Swap { partition: partition.id(), swap: (**swap).clone() },
             };
             self.scratch.clear();
             entry.encode(&mut self.scratch);
@@ -434,6 +437,7 @@ impl Drop for Committer {
 fn encoded_size_max(command: &Command) -> usize {
     match command {
         Command::Append(append) => APPEND_HEAD_SIZE + append.bytes.len(),
+        Command::Swap { swap, .. } => swap.entry_size(),
         _ => 64,
     }
 }

@@ -7,7 +7,7 @@ use crate::ids::{Epoch, FileId, Offset, PartitionId, TimestampMs};
 use crate::partition::Partition;
 use crate::settings::Settings;
 use crate::topic::Topic;
-use crate::wal::entry::TopicRecord;
+use crate::wal::entry::{Swap, TopicRecord};
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::Arc;
@@ -59,6 +59,10 @@ pub enum Command {
         topic: Arc<Topic>,
         settings: Arc<Settings>,
     },
+    Swap {
+        partition: Arc<Partition>,
+        swap: Box<Swap>,
+    },
     /// Nothing; its ack completes when everything queued before it is durable.
     Barrier,
 }
@@ -95,12 +99,13 @@ impl Queue {
         (Queue { sender, rest, is_closed, bytes: AtomicUsize::new(0), bytes_max }, receiver)
     }
 
-    /// Whether a batch of `size` bytes may be queued now.
-    pub fn admit(&self, size: usize, space: &Space) -> Result<(), Refused> {
+    /// Whether a batch of `size` bytes may be queued now; `is_internal` says that it is for one of the server's own topics.
+    pub fn admit(&self, size: usize, is_internal: bool, space: &Space) -> Result<(), Refused> {
         if self.bytes.load(Ordering::Relaxed) > self.bytes_max {
             return Err(Refused::Busy);
         }
-        if space.admit(size as u64) {
+        let is_admitted = if is_internal { space.admit_internal(size as u64) } else { space.admit(size as u64) };
+        if is_admitted {
             return Ok(());
         }
         space.note_refused(size as u64);

@@ -19,6 +19,7 @@ pub use disk::{AlignedBuffer, Completed, DirLock, Disk, DiskFile, OpenMode, WalD
 pub use real::RealDisk;
 pub use real_file::{live_maps, open_files};
 pub use rng::{RealRng, Rng};
+pub(crate) use sys::lower_thread_priority;
 
 use std::io;
 use std::path::Path;

@@ -7,6 +7,7 @@ use crate::batch::{BatchHeader, CheckedBatch};
 use crate::commit::{Append, Command, Refused};
 use crate::ids::{Epoch, FileId, Offset, ProducerId, TimestampMs};
 use crate::settings::Durability;
+use crate::wal::entry::Swap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -157,11 +158,12 @@ impl Partition {
             }
         }
 
-        shared.queue.admit(header.size, &shared.space)?;
+        shared.queue.admit(header.size, self.topic.is_internal(), &shared.space)?;
         let time = now.max(front.last_append);
         let size = header.size as u64;
+        let roll_ms = settings.roll_ms();
         let fits = |active: &Active| {
-            let is_young = active.first_append.is_none_or(|first| time.0 - first.0 < settings.segment_ms);
+            let is_young = active.first_append.is_none_or(|first| time.0 - first.0 < roll_ms);
             active.first_append.is_none() || (active.position + size <= settings.segment_bytes && is_young)
         };
         let active = match front.active.filter(fits) {
@@ -243,6 +245,16 @@ impl Partition {
         }
         let command = Command::LogStart { partition: self.clone(), offset: retention.log_start };
         self.shared.queue.push(command, None)
+    }
+
+    /// Queues compacted segments for the place of others. False when the topic is gone.
+    pub(crate) fn swap(self: &Arc<Self>, swap: Swap, ack: &Ack) -> Result<bool, Refused> {
+        let front = self.front.lock();
+        if front.is_deleted {
+            return Ok(false);
+        }
+        let command = Command::Swap { partition: self.clone(), swap: Box::new(swap) };
+        self.shared.queue.push(command, Some(ack)).map(|()| true)
     }
 
     /// Forgets idempotent producers that have been silent for long.

@@ -15,7 +15,7 @@ pub use read::{Batches, ColdRead, FileRange, Read, ReadError, ReadRequest};
 pub use time::TimePoint;
 
 pub(crate) use append::Front;
-pub(crate) use published::{Published, Sealed};
+pub(crate) use published::{Published, Sealed, Segment};
 
 use crate::cell::Shared;
 use crate::ids::{Epoch, FileId, Offset, PartitionId, TimestampMs};
@@ -28,6 +28,13 @@ use std::sync::Arc;
 pub(crate) struct TopicCore {
     pub name: String,
     pub settings: RwLock<Arc<Settings>>,
+}
+
+impl TopicCore {
+    /// Whether the server keeps its own state in it.
+    pub fn is_internal(&self) -> bool {
+        self.name.starts_with("__")
+    }
 }
 
 /// A log of record batches.
@@ -96,6 +103,12 @@ impl Partition {
     /// The largest epoch at or below `asked` and the offset where it ends; none when all are larger.
     pub fn epoch_end(&self, asked: Epoch) -> Option<(Epoch, Offset)> {
         self.published.lock().epoch_end(asked)
+    }
+
+    /// The first offset that compaction has not come to yet.
+    pub fn first_dirty(&self) -> Offset {
+        let published = self.published.lock();
+        published.clean.max(published.log_start)
     }
 
     /// Published bytes.

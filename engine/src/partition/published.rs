@@ -6,8 +6,9 @@
 use super::producers::ProducerTable;
 use crate::batch::BatchHeader;
 use crate::encoding::{Malformed, Reader};
-use crate::ids::{Epoch, FileId, Offset, TimestampMs};
+use crate::ids::{Epoch, FileId, Offset, Sequence, TimestampMs};
 use crate::segment::index::{Index, IndexEntry};
+use crate::wal::entry::Swap;
 use crate::watch::Post;
 use bytes::BufMut;
 use std::task::Waker;
@@ -27,6 +28,10 @@ pub struct Segment {
     pub last_append: TimestampMs,
     /// Index of what was published since the process started, while the segment is active.
     pub index: Option<Box<Index>>,
+    /// The block that sealed it, when this process published that; else a checkpoint has it, or the segment is active.
+    pub sealed_by: Sequence,
+    /// Compaction made it since the checkpoint that this state came from: its bytes are in no block of the log.
+    pub is_swapped_in: bool,
 }
 
 /// A segment that was closed, to be finished in the background.
@@ -53,6 +58,8 @@ pub struct Published {
     pub log_start: Offset,
     pub high_watermark: Offset,
     pub last_append: TimestampMs,
+    /// Records before it have been compacted.
+    pub clean: Offset,
     /// In order of offsets; the last is the active one.
     pub segments: Vec<Segment>,
     /// Each epoch with the offset of its first record.
@@ -77,12 +84,15 @@ impl Published {
     }
 
     /// `file` becomes the active segment.
-    pub fn roll(&mut self, file: FileId, base: Offset) -> Option<Sealed> {
-        let sealed = self.segments.last_mut().map(|last| Sealed {
-            file: last.file,
-            size: last.size,
-            index: last.index.take().map_or_else(|| Index::starting_at(last.size), |index| *index),
-            next: file,
+    pub fn roll(&mut self, file: FileId, base: Offset, sequence: Sequence) -> Option<Sealed> {
+        let sealed = self.segments.last_mut().map(|last| {
+            last.sealed_by = sequence;
+            Sealed {
+                file: last.file,
+                size: last.size,
+                index: last.index.take().map_or_else(|| Index::starting_at(last.size), |index| *index),
+                next: file,
+            }
         });
         self.segments.push(Segment {
             file,
@@ -92,6 +102,8 @@ impl Published {
             first_append: TimestampMs(0),
             last_append: TimestampMs(0),
             index: None,
+            sealed_by: Sequence(0),
+            is_swapped_in: false,
         });
         sealed
     }
@@ -142,6 +154,35 @@ impl Published {
         let covering = self.epochs.windows(2).take_while(|pair| pair[1].1 <= self.log_start).count();
         self.epochs.drain(..covering);
         self.segments.drain(..kept).map(|segment| segment.file).collect()
+    }
+
+    /// Compacted segments take the place of those that they were made from, when these are all still there; else nothing
+    /// changes, and what compaction wrote is of no use. Returns the files that nobody needs any more.
+    pub fn swap(&mut self, swap: &Swap) -> Vec<FileId> {
+        let useless = || swap.added.iter().map(|segment| segment.file).collect();
+        let Some(first) = swap.removed.first() else { return useless() };
+        let Some(from) = self.segments.iter().position(|segment| segment.file == *first) else { return useless() };
+        let to = from + swap.removed.len();
+        // The last segment is written on: it is never compacted.
+        let is_there = to < self.segments.len()
+            && self.segments.iter().skip(from).zip(&swap.removed).all(|(segment, file)| segment.file == *file);
+        if !is_there {
+            return useless();
+        }
+        let added = swap.added.iter().map(|segment| Segment {
+            file: segment.file,
+            base: segment.base,
+            size: segment.size,
+            max_timestamp: segment.max_timestamp,
+            first_append: segment.first_append,
+            last_append: segment.last_append,
+            index: None,
+            sealed_by: Sequence(0),
+            is_swapped_in: true,
+        });
+        self.segments.splice(from..to, added);
+        self.clean = self.clean.max(swap.clean);
+        swap.removed.clone()
     }
 
     /// The topic is gone. Returns all files.
@@ -207,8 +248,9 @@ impl Published {
     /// As checkpoints hold it.
     ///
     /// ```text
-    /// version u8 = 1, log_start i64, high_watermark i64, last_append i64
+    /// version u8 = 2, log_start i64, high_watermark i64, last_append i64
     /// last_stable i64 (today the high watermark), closed u8 = 0, hash_low u128 = 0, hash_high u128 = 0   (reserved)
+    /// clean i64                                                                     (not in version 1, where it is 0)
     /// segments: count u32, each file u64, base i64, size u64, max_timestamp i64, first_append i64, last_append i64
     /// epochs: count u32, each epoch i32, start i64
     /// aborted transactions: count u32 = 0                                                                (reserved)
@@ -216,7 +258,7 @@ impl Published {
     /// ```
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128 + self.segments.len() * 48);
-        out.put_u8(1);
+        out.put_u8(2);
         out.put_i64_le(self.log_start.0);
         out.put_i64_le(self.high_watermark.0);
         out.put_i64_le(self.last_append.0);
@@ -224,6 +266,7 @@ impl Published {
         out.put_u8(0);
         out.put_u128_le(0);
         out.put_u128_le(0);
+        out.put_i64_le(self.clean.0);
         out.put_u32_le(u32::try_from(self.segments.len()).unwrap_or(u32::MAX));
         for segment in &self.segments {
             out.put_u64_le(segment.file.0);
@@ -246,7 +289,8 @@ impl Published {
     /// Reads what `encode` wrote.
     pub fn decode(bytes: &[u8]) -> Result<Published, Malformed> {
         let mut reader = Reader(bytes);
-        if reader.u8()? != 1 {
+        let version = reader.u8()?;
+        if !(1..=2).contains(&version) {
             return Err(Malformed("partition state version"));
         }
         let mut published = Published {
@@ -256,6 +300,9 @@ impl Published {
             ..Published::default()
         };
         reader.take(8 + 1 + 16 + 16)?;
+        if version >= 2 {
+            published.clean = Offset(reader.i64()?);
+        }
         for _ in 0..reader.count(48)? {
             published.segments.push(Segment {
                 file: FileId(reader.u64()?),
@@ -265,6 +312,8 @@ impl Published {
                 first_append: TimestampMs(reader.i64()?),
                 last_append: TimestampMs(reader.i64()?),
                 index: None,
+                sealed_by: Sequence(0),
+                is_swapped_in: false,
             });
         }
         for _ in 0..reader.count(12)? {

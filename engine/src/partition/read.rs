@@ -147,13 +147,14 @@ impl ColdRead {
     /// Reads, and waits as long as it takes. For a replay thread.
     pub fn read(self) -> Result<Batches, ReadError> {
         loop {
-            // The segment may be deleted between the look and the open: then the look must be repeated.
+            // The segment may be deleted, or replaced by a compacted one, between the look and the open: then the look must
+            // be repeated.
+            let before = self.partition.file_of(self.request.from);
             match self.partition.read_with(&self.request, true) {
                 Ok(Some(batches)) => return Ok(batches),
                 Ok(None) => return Err(ReadError::Io(io::Error::other("a blocking read would block"))),
                 Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                    let bounds = self.partition.bounds();
-                    if self.request.from >= bounds.log_start && !self.partition.published().is_deleted {
+                    if before.is_some() && before == self.partition.file_of(self.request.from) {
                         return Err(ReadError::Corrupt(format!("a segment file is missing: {error}")));
                     }
                 }
@@ -209,6 +210,13 @@ impl Partition {
         if let WalkError::Corrupt { .. } = error {
             self.shared.report_damage(&format!("{} partition {}: {error}", self.topic.name, self.index));
         }
+    }
+
+    /// The file that an offset lies in, while it is kept.
+    fn file_of(&self, offset: Offset) -> Option<FileId> {
+        let published = self.published.lock();
+        let at = published.segment_of(offset).filter(|_| offset >= published.log_start)?;
+        published.segments.get(at).map(|segment| segment.file)
     }
 
     fn spot(&self, request: &ReadRequest) -> Result<(Option<Spot>, Bounds), ReadError> {

@@ -4,6 +4,7 @@ use super::published::Segment;
 use super::{Partition, ReadError};
 use crate::batch::{self, Records};
 use crate::ids::{Epoch, FileId, Offset, TimestampMs};
+use crate::segment::files::SegmentFile;
 use crate::segment::walk::HeaderWalk;
 use std::io;
 use std::sync::Arc;
@@ -51,17 +52,42 @@ impl Candidate {
 impl Partition {
     /// The first kept record whose timestamp is `at` or later. May wait for the medium: for a replay thread.
     pub fn find_time(self: &Arc<Self>, at: TimestampMs) -> Result<Option<TimePoint>, ReadError> {
-        for candidate in self.candidates(at)? {
-            let found = self.search(&candidate, at)?;
-            if found.is_some() {
-                return Ok(found);
+        'again: loop {
+            for candidate in self.candidates(at)? {
+                let Some(file) = self.open(candidate.file)? else { continue 'again };
+                let found = self.search(&file, &candidate, at)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
+            return Ok(None);
         }
-        Ok(None)
+    }
+
+    /// Opens a segment; none when it was deleted or replaced since it was looked up, so that whoever looks again finds
+    /// another.
+    fn open(&self, file: FileId) -> Result<Option<Arc<SegmentFile>>, ReadError> {
+        match self.shared.files.get(file) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let is_known = self.published.lock().segments.iter().any(|segment| segment.file == file);
+                if is_known { Err(ReadError::Corrupt(format!("a segment file is missing: {error}"))) } else { Ok(None) }
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The first of the kept records with the greatest timestamp. May wait for the medium: for a replay thread.
     pub fn max_timestamp(self: &Arc<Self>) -> Result<Option<TimePoint>, ReadError> {
+        loop {
+            if let Some(greatest) = self.greatest()? {
+                return if greatest.0 >= 0 { self.find_time(greatest) } else { Ok(None) };
+            }
+        }
+    }
+
+    /// The greatest timestamp of the kept records, -1 when none has one; none when a segment was deleted or replaced meanwhile.
+    fn greatest(&self) -> Result<Option<TimestampMs>, ReadError> {
         let (log_start, greatest, cut) = {
             let published = self.published.lock();
             let log_start = published.log_start;
@@ -74,21 +100,21 @@ impl Partition {
             let next = published.segments.get(1);
             (log_start, whole, cut.map(|segment| Candidate::new(segment, next, None)))
         };
-        let in_cut = cut.map(|candidate| self.greatest_kept(&candidate, log_start)).transpose()?;
-        let greatest = greatest.max(in_cut.unwrap_or(greatest));
-        if greatest.0 >= 0 { self.find_time(greatest) } else { Ok(None) }
+        let Some(candidate) = cut else { return Ok(Some(greatest)) };
+        let Some(file) = self.open(candidate.file)? else { return Ok(None) };
+        Ok(Some(greatest.max(self.greatest_kept(&file, &candidate, log_start)?)))
     }
 
     /// The greatest timestamp of the records in a segment from `log_start` on; -1 when none has one.
-    fn greatest_kept(&self, candidate: &Candidate, log_start: Offset) -> Result<TimestampMs, ReadError> {
-        let file = match self.shared.files.get(candidate.file) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TimestampMs(-1)),
-            Err(error) => return Err(error.into()),
-        };
+    fn greatest_kept(
+        &self,
+        file: &SegmentFile,
+        candidate: &Candidate,
+        log_start: Offset,
+    ) -> Result<TimestampMs, ReadError> {
         let epochs = self.published.lock().epochs.clone();
         let mut greatest = TimestampMs(-1);
-        let mut walk = HeaderWalk::new(&file, 0, candidate.base, candidate.size);
+        let mut walk = HeaderWalk::reading(file, 0, candidate.base, candidate.size);
         let mut bytes = Vec::new();
         while let Some((_, header)) = walk.next_checked(&epochs, &mut bytes).inspect_err(|error| self.report(error))? {
             if header.next_offset() <= log_start || header.max_timestamp <= greatest {
@@ -124,14 +150,13 @@ impl Partition {
             .collect())
     }
 
-    fn search(&self, candidate: &Candidate, at: TimestampMs) -> Result<Option<TimePoint>, ReadError> {
+    fn search(
+        &self,
+        file: &SegmentFile,
+        candidate: &Candidate,
+        at: TimestampMs,
+    ) -> Result<Option<TimePoint>, ReadError> {
         let wanted = |timestamp: TimestampMs| timestamp >= at;
-        let file = match self.shared.files.get(candidate.file) {
-            Ok(file) => file,
-            // Retention took it meanwhile: its records are not kept, the next segment goes on.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
         let mut from = candidate.floor;
         if let Some(end) = candidate.asks_file.filter(|end| *end > 0) {
             let index = file.index(&self.shared.files, candidate.base, end, candidate.next_file);
@@ -141,7 +166,7 @@ impl Partition {
         let (position, offset) = from.unwrap_or((0, candidate.base));
         let log_start = self.published.lock().log_start;
         let epochs = self.published.lock().epochs.clone();
-        let mut walk = HeaderWalk::new(&file, position, offset, candidate.size);
+        let mut walk = HeaderWalk::reading(file, position, offset, candidate.size);
         let mut bytes = Vec::new();
         // Batches that are passed over are checked as well: damage to one must not hide what was looked for.
         while let Some((_, header)) = walk.next_checked(&epochs, &mut bytes).inspect_err(|error| self.report(error))? {

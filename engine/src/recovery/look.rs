@@ -6,6 +6,7 @@ use crate::checkpoint::Store;
 use crate::engine::Options;
 use crate::env::{DirLock, Env};
 use crate::ids::Offset;
+use crate::partition::Segment;
 use crate::wal::ring::list_slots;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -71,8 +72,8 @@ pub struct SegmentOnDisk {
     pub base: Offset,
     /// Bytes that are published.
     pub size: u64,
-    /// Bytes of these that a checkpoint covers, so that the file has them. Those behind may still lie in the WAL alone,
-    /// until the next start writes them.
+    /// Bytes of these that a checkpoint covers, or that compaction wrote, so that the file has them. Those behind may still
+    /// lie in the WAL alone, until the next start writes them.
     pub checkpointed: u64,
 }
 
@@ -94,19 +95,23 @@ pub fn topic_on_disk(env: Env, options: Options, topic: &str) -> Result<Option<T
     let partitions = topic.partitions();
     let mut segments = Vec::new();
     for partition in partitions.iter() {
+        let known = |segment: &Segment| match segment.is_swapped_in {
+            true => segment.size,
+            false => checkpointed.get(&segment.file).copied().unwrap_or_default(),
+        };
         segments.extend(partition.published().segments.iter().map(|segment| SegmentOnDisk {
             partition: partition.index(),
             path: cell.shared.files.log_path(segment.file),
             base: segment.base,
             size: segment.size,
-            checkpointed: checkpointed.get(&segment.file).copied().unwrap_or_default(),
+            checkpointed: known(segment),
         }));
     }
     Ok(Some(TopicOnDisk { partitions: partitions.len(), segments }))
 }
 
-/// Checks a data folder that no server uses: checkpoint, WAL chain, every batch of every segment that a checkpoint covers
-/// (what came later lies in the WAL, under its CRCs). Changes nothing.
+/// Checks a data folder that no server uses: checkpoint, WAL chain, every batch of every segment that a checkpoint covers or
+/// compaction wrote (what else came later lies in the WAL, under its CRCs). Changes nothing.
 pub fn check(env: Env, options: Options) -> Result<Report, OpenError> {
     let mut segments = Vec::new();
     let (inspected, _lock) = look(env, options, |cell| {
@@ -125,6 +130,15 @@ pub fn check(env: Env, options: Options) -> Result<Report, OpenError> {
         ..Report::default()
     };
     cell.catalogue.for_each_partition(|_| report.partitions += 1);
+    // What compaction wrote since the checkpoint lies in no block of the log.
+    cell.catalogue.for_each_partition(|partition| {
+        let published = partition.published();
+        let swapped_in = published.segments.iter().filter(|segment| segment.is_swapped_in);
+        let each: Vec<_> = swapped_in.map(|segment| (segment.file, segment.base, segment.size)).collect();
+        if !each.is_empty() {
+            segments.push((partition.clone(), published.epochs.clone(), each));
+        }
+    });
     for (partition, epochs, segments) in segments {
         let alive: HashSet<_> = partition.published().segments.iter().map(|segment| segment.file).collect();
         for (file, base, size) in segments.into_iter().filter(|(file, ..)| alive.contains(file)) {

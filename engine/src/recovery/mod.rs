@@ -375,6 +375,9 @@ impl Replay {
                 let settings = Settings::parse(settings, &shared.options.topic_defaults).map_err(TopicError::from)?;
                 Command::AlterTopic { topic: self.topic(topic)?, settings: Arc::new(settings) }
             }
+            Entry::Swap { partition, swap } => {
+                Command::Swap { partition: self.partition(partition)?, swap: Box::new(swap) }
+            }
         })
     }
 

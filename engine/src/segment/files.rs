@@ -313,6 +313,19 @@ impl FileTable {
         file.write_at(&[io::IoSlice::new(&segment.index.encode(segment.next))], 0)
     }
 
+    /// Makes a segment that compaction wrote durable, with its index and their names.
+    pub fn finish_compacted(&self, segment: &SegmentFile, index: &Arc<Index>) -> io::Result<()> {
+        let id = segment.id();
+        segment.file.sync()?;
+        let path = self.path(id, "index");
+        let file = self.disk.open(&path, OpenMode::Create)?;
+        file.write_at(&[io::IoSlice::new(&index.encode(id))], 0)?;
+        file.sync()?;
+        self.disk.sync_dir(path.parent().unwrap_or(&self.dir))?;
+        segment.set_index(index.clone());
+        Ok(())
+    }
+
     fn read_index(&self, id: FileId, next: FileId) -> Option<Index> {
         let file = self.disk.open(&self.path(id, "index"), OpenMode::Read).ok()?;
         let size = usize::try_from(file.size().ok()?).ok()?;
@@ -324,7 +337,7 @@ impl FileTable {
                 read => filled += read,
             }
         }
-        Index::decode(&bytes, next)
+        Index::decode(&bytes, id, next)
     }
 
     /// Unlinks a segment and its index. Readers that hold the file go on.

@@ -3,11 +3,12 @@
 //! The active segment's entries are kept in memory as batches are published. When a segment is sealed they are written
 //! beside it; a file that is missing or damaged is made again by walking the segment. So is one whose seal was undone: in
 //! mode `os` a power cut may take the roll that closed a segment and leave the index, while other batches come to the
-//! segment. That is why the file names the segment that followed, whose id is never used twice.
+//! segment. That is why the file names the segment that followed, whose id is never used twice. A segment that compaction
+//! made is whole from the first, and what follows it may be replaced: its index names the segment itself.
 //!
 //! ```text
 //! file    0    magic "HWIDX\0", format version u16
-//!         8    next u64: the file that the partition went on in
+//!         8    next u64: the file that the partition went on in, or the segment's own
 //!        16    entry_count u32, crc32c u32 of next and the entries
 //!        24    entries: offset i64, position u64, max_timestamp i64, append_time i64
 //! ```
@@ -102,8 +103,8 @@ impl Index {
         out
     }
 
-    /// Reads the whole index of a segment that was followed by `next`; none when anything about it is wrong.
-    pub fn decode(bytes: &[u8], next: FileId) -> Option<Index> {
+    /// Reads the whole index of segment `file`, which `next` follows; none when anything about it is wrong.
+    pub fn decode(bytes: &[u8], file: FileId, next: FileId) -> Option<Index> {
         let mut reader = Reader(bytes);
         if reader.take(MAGIC.len()).ok()? != MAGIC {
             return None;
@@ -112,7 +113,7 @@ impl Index {
         let count = reader.u32().ok()? as usize;
         let crc = reader.u32().ok()?;
         let is_whole = reader.0.len() == count.checked_mul(ENTRY_SIZE)? && crc_of(followed_by, reader.0) == crc;
-        if !is_whole || followed_by != next {
+        if !is_whole || (followed_by != next && followed_by != file) {
             return None;
         }
         let entries = (0..count).map(|_| {

@@ -54,7 +54,7 @@ proptest! {
         let found = index.last_before(|timestamp| timestamp.0 >= time).expect("before the first there is none");
         let first = times.iter().position(|at| *at >= time).unwrap_or(times.len());
         prop_assert!(found.offset.0 <= first as i64);
-        prop_assert_eq!(Index::decode(&index.encode(NEXT), NEXT), Some(index));
+        prop_assert_eq!(Index::decode(&index.encode(NEXT), FileId(3), NEXT), Some(index));
     }
 
     #[test]
@@ -68,17 +68,19 @@ proptest! {
         let bytes = index.encode(NEXT);
         let mut damaged = bytes.clone();
         damaged[at.index(bytes.len())] ^= 1u8 << bit;
-        prop_assert_eq!(Index::decode(&damaged, NEXT), None);
-        prop_assert_eq!(Index::decode(&bytes[..cut.index(bytes.len())], NEXT), None);
-        prop_assert_eq!(Index::decode(&[bytes.as_slice(), &[0]].concat(), NEXT), None);
-        prop_assert_eq!(Index::decode(&bytes, FileId(78)), None, "another segment followed");
+        prop_assert_eq!(Index::decode(&damaged, FileId(3), NEXT), None);
+        prop_assert_eq!(Index::decode(&bytes[..cut.index(bytes.len())], FileId(3), NEXT), None);
+        prop_assert_eq!(Index::decode(&[bytes.as_slice(), &[0]].concat(), FileId(3), NEXT), None);
+        prop_assert_eq!(Index::decode(&bytes, FileId(3), FileId(78)), None, "another segment followed");
+        let compacted = index.encode(FileId(3));
+        prop_assert_eq!(Index::decode(&compacted, FileId(3), FileId(78)), Some(index), "it was whole from the first");
     }
 
     #[test]
     fn any_bytes_are_an_index_or_none(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        Index::decode(&bytes, NEXT);
+        Index::decode(&bytes, FileId(3), NEXT);
         let with_magic = [b"HWIDX\0\x01\0".as_slice(), &bytes].concat();
-        Index::decode(&with_magic, NEXT);
+        Index::decode(&with_magic, FileId(3), NEXT);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use crate::batch::{BatchHeader, verify_crc};
 use crate::ids::{Epoch, Offset};
 use std::io;
 
-/// Bytes read at a time when only headers are wanted.
+/// Bytes read at a time when only headers are wanted ...
 const HOP_BYTES: usize = 4 << 10;
+/// ... and when everything is.
+const READ_BYTES: usize = 256 << 10;
 
 /// Hops from batch header to batch header between two positions.
 pub struct HeaderWalk<'a> {
@@ -17,6 +19,8 @@ pub struct HeaderWalk<'a> {
     expected: Offset,
     buffer: Vec<u8>,
     buffer_start: u64,
+    /// Bytes read at a time.
+    piece: usize,
 }
 
 /// A segment's bytes are not what they must be.
@@ -33,7 +37,17 @@ pub enum WalkError {
 impl<'a> HeaderWalk<'a> {
     /// Walks from `position`, the first byte of the batch with base offset `base`, up to `end`, a batch's end.
     pub fn new(file: &'a SegmentFile, position: u64, base: Offset, end: u64) -> HeaderWalk<'a> {
-        HeaderWalk { file, position, end, expected: base, buffer: Vec::new(), buffer_start: 0 }
+        HeaderWalk { file, position, end, expected: base, buffer: Vec::new(), buffer_start: 0, piece: HOP_BYTES }
+    }
+
+    /// The same for whoever wants every batch, all of it: small ones come many at a time from the file.
+    pub fn reading(file: &'a SegmentFile, position: u64, base: Offset, end: u64) -> HeaderWalk<'a> {
+        HeaderWalk { piece: READ_BYTES, ..HeaderWalk::new(file, position, base, end) }
+    }
+
+    /// Where it is: the first byte of the next batch, and that batch's base offset.
+    pub fn place(&self) -> (u64, Offset) {
+        (self.position, self.expected)
     }
 
     fn corrupt(&self, why: impl ToString) -> WalkError {
@@ -51,7 +65,7 @@ impl<'a> HeaderWalk<'a> {
         }
         let skip = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
         if self.buffer.len().saturating_sub(skip) < BatchHeader::SIZE {
-            let size = usize::try_from(left).unwrap_or(HOP_BYTES).min(HOP_BYTES);
+            let size = usize::try_from(left).unwrap_or(self.piece).min(self.piece);
             self.buffer.resize(size, 0);
             self.file.read_exact_at(&mut self.buffer, self.position)?;
             self.buffer_start = self.position;
@@ -78,8 +92,17 @@ impl<'a> HeaderWalk<'a> {
         bytes: &mut Vec<u8>,
     ) -> Result<Option<(u64, BatchHeader)>, WalkError> {
         let Some((at, header)) = self.next_batch()? else { return Ok(None) };
-        bytes.resize(header.size, 0);
-        self.file.read_exact_at(bytes, at)?;
+        let start = usize::try_from(at - self.buffer_start).unwrap_or(usize::MAX);
+        match self.buffer.get(start..start.saturating_add(header.size)) {
+            Some(read) => {
+                bytes.clear();
+                bytes.extend_from_slice(read);
+            }
+            None => {
+                bytes.resize(header.size, 0);
+                self.file.read_exact_at(bytes, at)?;
+            }
+        }
         let after = epochs.partition_point(|(_, start)| *start <= header.base_offset);
         let epoch = after.checked_sub(1).and_then(|index| epochs.get(index)).map(|(epoch, _)| *epoch);
         let why = match verify_crc(bytes) {
@@ -101,7 +124,7 @@ pub fn verify(
     end: u64,
     epochs: &[(Epoch, Offset)],
 ) -> Result<(), WalkError> {
-    let mut walk = HeaderWalk::new(file, position, base, end);
+    let mut walk = HeaderWalk::reading(file, position, base, end);
     let mut bytes = Vec::new();
     while walk.next_checked(epochs, &mut bytes)?.is_some() {}
     Ok(())

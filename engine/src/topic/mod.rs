@@ -142,7 +142,7 @@ impl Topic {
 
     /// Whether the server keeps its own state in it.
     pub fn is_internal(&self) -> bool {
-        self.record.name.starts_with("__")
+        self.core.is_internal()
     }
 
     /// As checkpoints hold it: the record it was made by, with the settings of now, then the ranges of its partitions' ids.

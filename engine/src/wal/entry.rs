@@ -33,6 +33,77 @@ pub enum Entry<'a> {
     ProducerIds { next: i64 },
     /// The topic has these settings now, and no others.
     AlterTopic { topic: TopicId, settings: BTreeMap<String, String> },
+    /// Compacted segments took the place of others.
+    Swap { partition: PartitionId, swap: Swap },
+}
+
+/// What compaction puts in place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Swap {
+    /// Sealed segments, one behind the other.
+    pub removed: Vec<FileId>,
+    /// What takes their place: files that were durable before this was logged.
+    pub added: Vec<SwappedIn>,
+    /// Records before this offset have been compacted.
+    pub clean: Offset,
+}
+
+/// A segment that compaction wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwappedIn {
+    pub file: FileId,
+    pub base: Offset,
+    pub size: u64,
+    pub max_timestamp: TimestampMs,
+    pub first_append: TimestampMs,
+    pub last_append: TimestampMs,
+}
+
+impl Swap {
+    /// Bytes of its entry.
+    pub fn entry_size(&self) -> usize {
+        5 + 8 + 8 + 4 + self.removed.len() * 8 + 4 + self.added.len() * SwappedIn::SIZE
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_i64_le(self.clean.0);
+        out.put_u32_le(u32::try_from(self.removed.len()).expect("a swap takes a bounded number of files"));
+        self.removed.iter().for_each(|file| out.put_u64_le(file.0));
+        out.put_u32_le(u32::try_from(self.added.len()).expect("a swap takes a bounded number of files"));
+        self.added.iter().for_each(|segment| segment.encode(out));
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Swap, Malformed> {
+        let clean = Offset(reader.i64()?);
+        let removed = (0..reader.count(8)?).map(|_| Ok(FileId(reader.u64()?))).collect::<Result<_, Malformed>>()?;
+        let count = reader.count(SwappedIn::SIZE)?;
+        let added = (0..count).map(|_| SwappedIn::decode(reader)).collect::<Result<_, Malformed>>()?;
+        Ok(Swap { removed, added, clean })
+    }
+}
+
+impl SwappedIn {
+    const SIZE: usize = 48;
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64_le(self.file.0);
+        out.put_i64_le(self.base.0);
+        out.put_u64_le(self.size);
+        out.put_i64_le(self.max_timestamp.0);
+        out.put_i64_le(self.first_append.0);
+        out.put_i64_le(self.last_append.0);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<SwappedIn, Malformed> {
+        Ok(SwappedIn {
+            file: FileId(reader.u64()?),
+            base: Offset(reader.i64()?),
+            size: reader.u64()?,
+            max_timestamp: TimestampMs(reader.i64()?),
+            first_append: TimestampMs(reader.i64()?),
+            last_append: TimestampMs(reader.i64()?),
+        })
+    }
 }
 
 /// A topic as it was created; in a checkpoint, with the settings that it has by then.
@@ -137,6 +208,11 @@ impl<'a> Entry<'a> {
                 out.put_map(settings);
                 8
             }
+            Entry::Swap { partition, swap } => {
+                out.put_u64_le(partition.0);
+                swap.encode(out);
+                9
+            }
         };
         out[start] = kind;
         let size = u32::try_from(out.len() - start - 5).expect("entries are bounded far below 4 GiB");
@@ -172,6 +248,7 @@ impl<'a> Entry<'a> {
             6 => Entry::DeleteTopic { topic: TopicId(fields.id()?) },
             7 => Entry::ProducerIds { next: fields.i64()? },
             8 => Entry::AlterTopic { topic: TopicId(fields.id()?), settings: fields.map()? },
+            9 => Entry::Swap { partition: PartitionId(fields.u64()?), swap: Swap::decode(&mut fields)? },
             _ => return Err(Malformed("entry kind")),
         };
         if fields.is_empty() { Ok(entry) } else { Err(Malformed("entry size")) }

@@ -1,7 +1,7 @@
 //! What is read back from a WAL, and where its end is an end and where a wound.
 
 use super::block::{self, BlockHeader, HEADER_SIZE};
-use super::entry::{Entry, TopicRecord};
+use super::entry::{Entry, Swap, SwappedIn, TopicRecord};
 use super::ring::{Place, Ring, SlotFile, create_slot, list_slots};
 use super::scan::{Run, Scanner};
 use super::{BLOCK_ALIGNMENT, SLOT_HEADER_SIZE};
@@ -274,6 +274,22 @@ fn entries() -> Vec<Entry<'static>> {
         Entry::ProducerIds { next: 1000 },
         Entry::AlterTopic { topic: TopicId([3; 16]), settings: settings.clone() },
         Entry::AlterTopic { topic: TopicId([3; 16]), settings: BTreeMap::new() },
+        Entry::Swap { partition, swap: Swap::default() },
+        Entry::Swap {
+            partition,
+            swap: Swap {
+                removed: vec![FileId(1), FileId(2)],
+                added: vec![SwappedIn {
+                    file,
+                    base: Offset(5),
+                    size: 61,
+                    max_timestamp: TimestampMs(-1),
+                    first_append: TimestampMs(6),
+                    last_append: TimestampMs(7),
+                }],
+                clean: Offset(9),
+            },
+        },
     ]
 }
 

@@ -102,6 +102,15 @@ impl Cursor {
         StrBytes::from_utf8(self.bytes(length)?).map(Some).map_err(|error| Malformed(error.to_string()))
     }
 
+    /// The client id, which a client may fill as it likes: like the reference, takes any negative length for null, and puts
+    /// U+FFFD in the place of what is no UTF-8.
+    pub(crate) fn client_id(&mut self) -> Result<Option<StrBytes>, Malformed> {
+        let Ok(length) = usize::try_from(self.i16()?) else { return Ok(None) };
+        let bytes = self.bytes(length)?;
+        let replaced = || StrBytes::from_string(String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Some(StrBytes::from_utf8(bytes.clone()).unwrap_or_else(|_| replaced())))
+    }
+
     pub(crate) fn string(&mut self, compact: bool) -> Result<StrBytes, Malformed> {
         self.nullable_string(compact)?.ok_or_else(|| Malformed("a string is null".to_owned()))
     }
@@ -116,10 +125,15 @@ impl Cursor {
 
     /// Passes over tagged fields, none of which matter here.
     pub(crate) fn skip_tags(&mut self) -> Result<(), Malformed> {
+        self.tags(|_, _| Ok(()))
+    }
+
+    /// Hands each tagged field to `take`, with its tag.
+    pub(crate) fn tags(&mut self, mut take: impl FnMut(u32, Bytes) -> Result<(), Malformed>) -> Result<(), Malformed> {
         for _ in 0..self.unsigned_varint()? {
-            self.unsigned_varint()?;
+            let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()?;
-            self.bytes(size as usize)?;
+            take(tag, self.bytes(size as usize)?)?;
         }
         Ok(())
     }

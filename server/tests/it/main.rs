@@ -3,4 +3,8 @@
 mod common;
 mod config;
 mod dump;
+mod group;
+mod member;
+mod replay;
 mod serve;
+mod topic;

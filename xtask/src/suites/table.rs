@@ -45,6 +45,8 @@ pub enum Run {
     Client(Client),
     /// Every client's program against Apache Kafka: a test that fails there is wrong.
     Reference,
+    /// The golden cases live against Headwater and Apache Kafka, their answers compared.
+    Differential,
     /// The benchmark that runs Headwater and Apache Kafka side by side, with these arguments.
     Comparison { arguments: &'static [&'static str] },
 }
@@ -197,12 +199,28 @@ pub const SUITES: &[Suite] = &[
         run: Run::Client(Client::Tools),
     },
     Suite {
+        name: "event-sourcing",
+        about: "the event sourcing example, its README line by line",
+        tier: Tier::Short,
+        needs: &[PYTHON, BASH],
+        minutes_max: 10,
+        run: Run::Client(Client::Python("tests/clients/event-sourcing/suite.py")),
+    },
+    Suite {
         name: "reference",
         about: "the client suites against Apache Kafka, which they must hold for",
         tier: Tier::Long,
         needs: &[BASH, PYTHON, JAVA, MAVEN, GO, NODE, NPM],
         minutes_max: 30,
         run: Run::Reference,
+    },
+    Suite {
+        name: "differential",
+        about: "the same requests to Apache Kafka and to Headwater: equal answers but for ids and times",
+        tier: Tier::Long,
+        needs: &[BASH, JAVA, MAVEN],
+        minutes_max: 30,
+        run: Run::Differential,
     },
     Suite {
         name: "comparison",
