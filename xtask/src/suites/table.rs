@@ -58,6 +58,12 @@ pub enum Client {
     Python(&'static str),
     /// The Maven project tests/clients/java.
     Java,
+    /// A program of the Go module tests/clients/go, by the name of its folder.
+    Go(&'static str),
+    /// The npm project tests/clients/kafkajs.
+    Node,
+    /// Kafka's own tools, from the jars that benches/peers/kafka.sh fetches, driven by a Python program.
+    Tools,
 }
 
 /// A program that a suite needs from the machine.
@@ -68,6 +74,9 @@ const PYTHON: Tool = Tool("python3", "--version");
 const JAVA: Tool = Tool("javac", "-version");
 const MAVEN: Tool = Tool("mvn", "--version");
 const BASH: Tool = Tool("bash", "--version");
+const GO: Tool = Tool("go", "version");
+const NODE: Tool = Tool("node", "--version");
+const NPM: Tool = Tool("npm", "--version");
 
 impl Tool {
     pub fn name(&self) -> &'static str {
@@ -158,6 +167,38 @@ pub const SUITES: &[Suite] = &[
         run: Run::Client(Client::Java),
     },
     Suite {
+        name: "franz-go",
+        about: "the Go client that follows the protocol closest",
+        tier: Tier::Short,
+        needs: &[GO],
+        minutes_max: 10,
+        run: Run::Client(Client::Go("franz-go")),
+    },
+    Suite {
+        name: "sarama",
+        about: "the older Go client",
+        tier: Tier::Short,
+        needs: &[GO],
+        minutes_max: 10,
+        run: Run::Client(Client::Go("sarama")),
+    },
+    Suite {
+        name: "kafkajs",
+        about: "the JavaScript client",
+        tier: Tier::Short,
+        needs: &[NODE, NPM],
+        minutes_max: 10,
+        run: Run::Client(Client::Node),
+    },
+    Suite {
+        name: "kafka-tools",
+        about: "the tools that come with Apache Kafka",
+        tier: Tier::Short,
+        needs: &[BASH, PYTHON, JAVA, MAVEN],
+        minutes_max: 15,
+        run: Run::Client(Client::Tools),
+    },
+    Suite {
         name: "event-sourcing",
         about: "the event sourcing example, its README line by line",
         tier: Tier::Short,
@@ -169,7 +210,7 @@ pub const SUITES: &[Suite] = &[
         name: "reference",
         about: "the client suites against Apache Kafka, which they must hold for",
         tier: Tier::Long,
-        needs: &[BASH, PYTHON, JAVA, MAVEN],
+        needs: &[BASH, PYTHON, JAVA, MAVEN, GO, NODE, NPM],
         minutes_max: 30,
         run: Run::Reference,
     },
