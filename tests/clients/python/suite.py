@@ -1,4 +1,4 @@
-"""kafka-python, the pure Python client: produce, fetch by position, and administration, without consumer groups."""
+"""kafka-python, the pure Python client: produce, fetch by position, administration, and with the shared cases groups."""
 
 import sys
 import threading
@@ -10,10 +10,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.admin import ConfigResource
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.protocol.consumer import OffsetSpec
 
 import harness
 from harness import Ack, Run, Sample, case, check, equal, raises, same_records, samples, topic_name, until
+from shared import groups, members
+from shared.client import Admin, Description, Partition
+from shared.kafka_python import KafkaPython, KafkaPythonMember, KafkaPythonWriter, named, offset_and_metadata
 
 CODECS = [None, "gzip", "snappy", "lz4", "zstd"]
 
@@ -450,5 +455,87 @@ def a_producer_creates_its_topic_when_it_may(run: Run):
     seen.close()
 
 
+class SharedAdmin(Admin):
+    def __init__(self, run: Run):
+        self.client = admin(run)
+
+    def create(self, topic, partitions, configs):
+        self.client.create_topics({topic: {"num_partitions": partitions, "configs": configs}})
+
+    def delete(self, topic):
+        self.client.delete_topics([topic])
+
+    def grow(self, topic, partitions):
+        self.client.create_partitions({topic: partitions})
+
+    def partitions(self, topic):
+        return len(self.client.describe_topics([topic])[0]["partitions"])
+
+    def configs(self, topic):
+        found = self.client.describe_configs([ConfigResource("TOPIC", topic)], config_filter="all")["topic"][topic]
+        return {name: setting["value"] for name, setting in found.items()}
+
+    def groups(self):
+        return {group["group_id"] for group in self.client.list_groups()}
+
+    def describe(self, group):
+        found = self.client.describe_groups([group])[group]
+        return Description(
+            found["group_state"], found["protocol_data"], [member["client_id"] for member in found["members"]]
+        )
+
+    def offsets(self, group):
+        found = self.client.list_group_offsets([group])[group]
+        return {named(partition): (value.offset, value.metadata) for partition, value in found.items()}
+
+    def delete_group(self, group):
+        verdict = self.client.delete_groups([group])[group]
+        if verdict != "OK":
+            raise getattr(errors, verdict)()
+
+    def set_offsets(self, group, offsets):
+        wanted = {TopicPartition(*p): offset_and_metadata(offset, "") for p, offset in offsets.items()}
+        check_each(self.client.alter_group_offsets(group, wanted))
+
+    def delete_offsets(self, group, partitions):
+        check_each(self.client.delete_group_offsets(group, [TopicPartition(*p) for p in partitions]))
+
+    def delete_records(self, partition, before):
+        asked = TopicPartition(*partition)
+        return self.client.delete_records({asked: before})[asked]["low_watermark"]
+
+    def close(self):
+        self.client.close()
+
+
+def check_each(verdicts: dict) -> None:
+    """Raises the first error of an answer that has one for each partition."""
+    for error in verdicts.values():
+        if error is not errors.NoError:
+            raise error()
+
+
+class Shared(KafkaPython):
+    can = frozenset({"static", "cooperative", "delete-group", "set-offsets", "delete-offsets", "delete-records"})
+
+    def consumer(self, run, options):
+        assignors = {"range": RangePartitionAssignor, "cooperative": CooperativeStickyAssignor}
+        return KafkaPythonMember(
+            run,
+            options,
+            group_instance_id=options.instance,
+            partition_assignment_strategy=[assignors[options.assignor]],
+            allow_auto_create_topics=False,
+        )
+
+    def writer(self, run, codec=None, acks=-1, idempotent=False):
+        return KafkaPythonWriter(run, codec, acks, enable_idempotence=idempotent)
+
+    def admin(self, run):
+        return SharedAdmin(run)
+
+
 if __name__ == "__main__":
-    harness.main()
+    shared = Shared()
+    groups.add(shared)
+    harness.main(lambda run, text: members.serve(shared, run, text))
