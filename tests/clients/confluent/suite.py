@@ -1,5 +1,5 @@
-"""confluent-kafka, the Python binding of librdkafka: produce, fetch by position, and administration, without consumer
-groups. (A consumer of librdkafka must name a group, but with `assign` it neither joins nor commits.)"""
+"""confluent-kafka, the Python binding of librdkafka: produce, fetch by position, administration, and with the shared cases
+groups. (A consumer of librdkafka must name a group, but with `assign` it does not join.)"""
 
 import sys
 import threading
@@ -11,9 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
+    OFFSET_INVALID,
     TIMESTAMP_CREATE_TIME,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
+    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Producer,
@@ -32,6 +34,8 @@ from confluent_kafka.admin import (
 
 import harness
 from harness import Ack, Run, Sample, case, check, equal, raises, same_records, samples, topic_name, until
+from shared import groups, members
+from shared import client as shared
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
@@ -550,5 +554,193 @@ def a_producer_creates_its_topic(run: Run):
     equal(writer.offsets(), [0], "offset in the topic that was created")
 
 
+def named(partition: TopicPartition) -> shared.Partition:
+    return shared.Partition(partition.topic, partition.partition)
+
+
+def checked(partitions: list) -> list:
+    """Partitions of an answer; raises the first error among them."""
+    for partition in partitions:
+        if partition.error:
+            raise KafkaException(partition.error)
+    return partitions
+
+
+class Member(shared.Member):
+    def __init__(self, run: Run, options: shared.Options):
+        super().__init__()
+        settings = {
+            "bootstrap.servers": run.bootstrap,
+            "group.id": options.group or "none",
+            "enable.auto.commit": options.auto_commit_ms is not None,
+            "auto.commit.interval.ms": options.auto_commit_ms or 5000,
+            "auto.offset.reset": "error" if options.reset == "none" else options.reset,
+            "session.timeout.ms": options.session_ms,
+            "heartbeat.interval.ms": 300,
+            "topic.metadata.refresh.interval.ms": 500,
+            "fetch.wait.max.ms": 100,
+            "partition.assignment.strategy": {"range": "range", "cooperative": "cooperative-sticky"}[options.assignor],
+        }
+        if options.instance:
+            settings["group.instance.id"] = options.instance
+        self.consumer = Consumer(settings)
+
+    def subscribe(self, topics):
+        self.consumer.subscribe(
+            topics,
+            on_assign=lambda _, partitions: self.note("assigned", map(named, partitions)),
+            on_revoke=lambda _, partitions: self.note("revoked", map(named, partitions)),
+        )
+
+    def subscribe_pattern(self, pattern):
+        self.subscribe([pattern])  # what begins with ^ is one
+
+    def assign(self, partitions):
+        self.consumer.assign([TopicPartition(*partition) for partition in partitions])
+
+    def poll(self, seconds):
+        found, message = [], self.consumer.poll(seconds)
+        while message is not None:
+            if message.error():
+                raise KafkaException(message.error())
+            found.append(shared.Record(named_of(message), message.offset(), sample_of(message)))
+            message = self.consumer.poll(0)
+        return found
+
+    def assignment(self):
+        return frozenset(map(named, self.consumer.assignment()))
+
+    def commit(self, offsets=None):
+        if offsets is None:
+            try:
+                checked(self.consumer.commit(asynchronous=False))
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._NO_OFFSET:  # nothing was read since the last commit
+                    raise
+        else:
+            wanted = [TopicPartition(*p, offset, metadata) for p, (offset, metadata) in offsets.items()]
+            checked(self.consumer.commit(offsets=wanted, asynchronous=False))
+
+    def committed(self, partition):
+        (found,) = checked(self.consumer.committed([TopicPartition(*partition)], 10))
+        return None if found.offset == OFFSET_INVALID else found.offset
+
+    def position(self, partition):
+        (found,) = checked(self.consumer.position([TopicPartition(*partition)]))
+        return None if found.offset == OFFSET_INVALID else found.offset
+
+    def seek(self, partition, offset):
+        self.consumer.seek(TopicPartition(*partition, offset))
+
+    def pause(self, partitions):
+        self.consumer.pause([TopicPartition(*partition) for partition in partitions])
+
+    def resume(self, partitions):
+        self.consumer.resume([TopicPartition(*partition) for partition in partitions])
+
+    def bounds(self, partition):
+        return self.consumer.get_watermark_offsets(TopicPartition(*partition), 10, cached=False)
+
+    def offset_at(self, partition, time_ms):
+        (found,) = checked(self.consumer.offsets_for_times([TopicPartition(*partition, time_ms)], 10))
+        return None if found.offset == OFFSET_END else found.offset
+
+    def close(self):
+        self.consumer.close()
+
+
+def named_of(message) -> shared.Partition:
+    return shared.Partition(message.topic(), message.partition())
+
+
+class SharedWriter(shared.Writer):
+    def __init__(self, run: Run, **settings):
+        self.writer = Writer(run, linger_ms=1, **settings)
+
+    def write(self, partition, wanted):
+        self.writer.reports.clear()
+        for sample in wanted:
+            self.writer.send(partition.topic, sample, partition.index)
+        return self.writer.offsets()
+
+    def close(self):
+        pass  # it has waited for all reports, and the client ends with the last reference to it
+
+
+class SharedAdmin(shared.Admin):
+    def __init__(self, run: Run):
+        self.client = admin(run)
+
+    def create(self, topic, partitions, configs):
+        done(self.client.create_topics([NewTopic(topic, partitions, config=configs)]))
+
+    def delete(self, topic):
+        done(self.client.delete_topics([topic]))
+
+    def grow(self, topic, partitions):
+        done(self.client.create_partitions([NewPartitions(topic, partitions)]))
+
+    def partitions(self, topic):
+        return count_of_partitions(self.client, topic)
+
+    def configs(self, topic):
+        found = done(self.client.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]))[0]
+        return {name: setting.value for name, setting in found.items()}
+
+    def groups(self):
+        found = self.client.list_consumer_groups().result(10)
+        equal(found.errors, [], "errors of brokers")
+        return {group.group_id for group in found.valid}
+
+    def describe(self, group):
+        try:
+            found = done(self.client.describe_consumer_groups([group]))[0]
+        except KafkaException as error:
+            if error.args[0].code() != shared.GROUP_ID_NOT_FOUND:
+                raise
+            return shared.Description("Dead", "", [])
+        state = "".join(word.capitalize() for word in found.state.name.split("_"))
+        return shared.Description(state, found.partition_assignor, [member.client_id for member in found.members])
+
+    def offsets(self, group):
+        found = done(self.client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]))[0]
+        return {named(p): (p.offset, p.metadata or "") for p in checked(found.topic_partitions)}
+
+    def delete_group(self, group):
+        done(self.client.delete_consumer_groups([group]))
+
+    def set_offsets(self, group, offsets):
+        wanted = [TopicPartition(*p, offset) for p, offset in offsets.items()]
+        of_group = ConsumerGroupTopicPartitions(group, wanted)
+        checked(done(self.client.alter_consumer_group_offsets([of_group]))[0].topic_partitions)
+
+    def delete_records(self, partition, before):
+        return done(self.client.delete_records([TopicPartition(*partition, before)]))[0].low_watermark
+
+    def close(self):
+        pass  # it ends with the last reference to it
+
+
+class Client(shared.Client):
+    can = frozenset({"static", "cooperative", "delete-group", "set-offsets", "delete-records"})
+
+    def consumer(self, run, options):
+        return Member(run, options)
+
+    def writer(self, run, codec=None, acks=-1, idempotent=False):
+        return SharedWriter(run, compression_type=codec or "none", acks=acks, enable_idempotence=idempotent)
+
+    def admin(self, run):
+        return SharedAdmin(run)
+
+    def code(self, error):
+        code = error.args[0].code() if isinstance(error, KafkaException) else None
+        if code == KafkaError._FATAL:
+            return shared.FENCED_INSTANCE_ID if "fenced" in str(error).lower() else code
+        return code
+
+
 if __name__ == "__main__":
-    harness.main()
+    client = Client()
+    groups.add(client)
+    harness.main(lambda run, text: members.serve(client, run, text))
