@@ -717,12 +717,9 @@ class SharedAdmin(shared.Admin):
     def delete_records(self, partition, before):
         return done(self.client.delete_records([TopicPartition(*partition, before)]))[0].low_watermark
 
-    def close(self):
-        pass  # it ends with the last reference to it
-
 
 class Client(shared.Client):
-    can = frozenset({"static", "cooperative", "delete-group", "set-offsets", "delete-records"})
+    can = frozenset({"static", "fenced", "cooperative", "delete-group", "set-offsets", "delete-records"})
 
     def consumer(self, run, options):
         return Member(run, options)
@@ -730,7 +727,7 @@ class Client(shared.Client):
     def writer(self, run, codec=None, acks=-1, idempotent=False):
         return SharedWriter(run, compression_type=codec or "none", acks=acks, enable_idempotence=idempotent)
 
-    def admin(self, run):
+    def new_admin(self, run):
         return SharedAdmin(run)
 
     def code(self, error):

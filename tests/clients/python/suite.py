@@ -504,9 +504,6 @@ class SharedAdmin(Admin):
         asked = TopicPartition(*partition)
         return self.client.delete_records({asked: before})[asked]["low_watermark"]
 
-    def close(self):
-        self.client.close()
-
 
 def check_each(verdicts: dict) -> None:
     """Raises the first error of an answer that has one for each partition."""
@@ -516,7 +513,7 @@ def check_each(verdicts: dict) -> None:
 
 
 class Shared(KafkaPython):
-    can = frozenset({"static", "cooperative", "delete-group", "set-offsets", "delete-offsets", "delete-records"})
+    can = frozenset({"static", "fenced", "cooperative", "delete-group", "set-offsets", "delete-offsets", "delete-records"})
 
     def consumer(self, run, options):
         assignors = {"range": RangePartitionAssignor, "cooperative": CooperativeStickyAssignor}
@@ -531,7 +528,7 @@ class Shared(KafkaPython):
     def writer(self, run, codec=None, acks=-1, idempotent=False):
         return KafkaPythonWriter(run, codec, acks, enable_idempotence=idempotent)
 
-    def admin(self, run):
+    def new_admin(self, run):
         return SharedAdmin(run)
 
 

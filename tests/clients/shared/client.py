@@ -1,6 +1,7 @@
 """What the shared cases ask of a client. Each suite has one subclass of `Client`, `Member`, `Writer` and `Admin`, and adds
 nothing to what the client does by itself: an adapter that retried or remembered would hide what is tested."""
 
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Callable, NamedTuple, Optional
@@ -184,20 +185,25 @@ class Admin(ABC):
     def delete_offsets(self, group: str, partitions: list) -> None:
         raise NotImplementedError
 
+    def replace_configs(self, topic: str, configs: dict) -> None:
+        """Gives the topic these settings, and all others their defaults."""
+        raise NotImplementedError
+
     def delete_records(self, partition: Partition, before: int) -> int:
         """Deletes what lies before the offset; the first offset that is left."""
         raise NotImplementedError
-
-    @abstractmethod
-    def close(self) -> None: ...
 
 
 class Client(ABC):
     """A client library."""
 
-    # Of "static", "cooperative", "delete-group", "set-offsets", "delete-offsets", "delete-records", "idempotent",
-    # "null-headers" and the codecs.
+    # Of "static", "fenced", "cooperative", "delete-group", "set-offsets", "delete-offsets", "delete-records", "replace-configs",
+    # "idempotent" and the codecs.
     can: frozenset = frozenset()
+
+    def __init__(self):
+        # What each thread keeps, because some clients take a second to start.
+        self._kept = threading.local()
 
     @abstractmethod
     def consumer(self, run: Run, options: Options) -> Member: ...
@@ -206,11 +212,17 @@ class Client(ABC):
     def writer(self, run: Run, codec: Optional[str] = None, acks: int = -1, idempotent: bool = False) -> Writer: ...
 
     @abstractmethod
-    def admin(self, run: Run) -> Admin: ...
+    def new_admin(self, run: Run) -> Admin: ...
 
     @abstractmethod
     def code(self, error: Exception) -> Optional[int]:
         """Kafka's error code that an exception of the client stands for; None for other exceptions."""
+
+    def admin(self, run: Run) -> Admin:
+        """This thread's own."""
+        if not hasattr(self._kept, "admin"):
+            self._kept.admin = self.new_admin(run)
+        return self._kept.admin
 
     def member(self, run: Run, group: str, topics: list, **options) -> Member:
         made = self.consumer(run, Options(group=group, **options))
@@ -228,14 +240,13 @@ class Client(ABC):
         admin = self.admin(run)
         admin.create(name, partitions, {key.replace("_", "."): value for key, value in configs.items()})
         until("the topic is visible", lambda: admin.partitions(name) == partitions)
-        admin.close()
         return [Partition(name, index) for index in range(partitions)]
 
     def fill(self, run: Run, partition: Partition, samples: list) -> list:
-        writer = self.writer(run)
-        offsets = writer.write(partition, samples)
-        writer.close()
-        return offsets
+        """Writes the samples with this thread's own producer; their offsets."""
+        if not hasattr(self._kept, "writer"):
+            self._kept.writer = self.writer(run)
+        return self._kept.writer.write(partition, samples)
 
     def refused(self, codes, action: Callable[[], object], what: str) -> None:
         """Checks that the action fails with one of the error codes."""

@@ -138,7 +138,7 @@ def every_record_is_processed_while_members_come_go_and_crash(client: Client, ru
         return sorted(owned) == sorted(partitions) and watch.latest == {p: written[p] for p in partitions}
 
     until("a complete and disjoint assignment, and everything committed", is_quiet, 60)
-    description = watch.admin.describe(options.group)
+    description = client.admin(run).describe(options.group)
     equal((description.state, len(description.clients)), ("Stable", len(members)), "the group at the end")
     watch.stop()
     for member in members:
@@ -191,7 +191,7 @@ class CommitWatch:
     """Looks at a group's committed offsets all the time, and sees to it that none goes back."""
 
     def __init__(self, client: Client, run: Run, group: str):
-        self.admin = client.admin(run)
+        self.admin = lambda: client.admin(run)
         self.group = group
         self.latest: dict = {}
         self.error = None
@@ -202,7 +202,7 @@ class CommitWatch:
     def _watch(self):
         try:
             while not self.ended.wait(0.1):
-                found = {partition: offset for partition, (offset, _) in self.admin.offsets(self.group).items()}
+                found = {partition: offset for partition, (offset, _) in self.admin().offsets(self.group).items()}
                 for partition, offset in self.latest.items():
                     now = found.get(partition, -1)
                     check(now >= offset, f"the committed offset of {partition} went from {offset} to {now}")
@@ -213,7 +213,6 @@ class CommitWatch:
     def stop(self):
         self.ended.set()
         self.thread.join()
-        self.admin.close()
         if self.error:
             raise self.error
 
@@ -233,7 +232,6 @@ def a_consumer_goes_on_from_the_committed_offset(client: Client, run: Run):
     reader.close()
     admin = client.admin(run)
     equal(admin.offsets(group), {first: (17, "seventeen – ü"), second: (31, "")}, "offsets with their metadata")
-    admin.close()
     reader = client.member(run, group, [first.topic])
     found = reader.read(33 + 19)
     for partition, start in ((first, 17), (second, 31)):
@@ -288,10 +286,9 @@ def a_static_member_that_comes_back_in_time_disturbs_nobody(client: Client, run:
     stays.stop().close()
     admin = client.admin(run)
     equal(len(admin.describe(group).clients), 2, "static members that are away, and still members")
-    admin.close()
 
 
-@needing("static")
+@needing("static", "fenced")
 def a_second_member_of_the_same_name_fences_the_first(client: Client, run: Run):
     (partition,) = client.create(run, "fenced")
     group = topic_name("fenced")
@@ -358,7 +355,6 @@ def partitions_that_are_added_are_assigned(client: Client, run: Run):
     admin = client.admin(run)
     admin.grow(topic, 3)
     until("three partitions", lambda: admin.partitions(topic) == 3)
-    admin.close()
     added = [Partition(topic, index) for index in (1, 2)]
     for partition in added:
         client.fill(run, partition, plain(2, partition.index * 2))
@@ -470,7 +466,6 @@ def long_metadata_is_refused(client: Client, run: Run):
     client.refused({words.OFFSET_METADATA_TOO_LARGE}, long, "metadata of 4,097 bytes")
     admin = client.admin(run)
     equal(admin.offsets(group), {partition: (1, longest)}, "what is committed")
-    admin.close()
     reader.close()
 
 
@@ -488,7 +483,6 @@ def offsets_are_committed_without_a_membership(client: Client, run: Run):
     admin = client.admin(run)
     equal(admin.offsets(group), {first: (4, "x"), second: (7, "")}, "offsets")
     equal(admin.describe(group).state, "Empty", "state of the group")
-    admin.close()
     reader = client.consumer(run, Options(group=group))
     reader.assign([first, second])
     equal(len(reader.read(9)), 9, "records after what is committed")
@@ -514,7 +508,6 @@ def groups_are_listed_and_described(client: Client, run: Run):
     until("an empty group", lambda: admin.describe(group).state == "Empty")
     equal(admin.describe(group).clients, [], "members of an empty group")
     equal(admin.offsets(topic_name("nobody")), {}, "offsets of a group that is not there")
-    admin.close()
 
 
 @needing("delete-group")
@@ -539,7 +532,6 @@ def an_empty_group_is_deleted_and_another_is_not(client: Client, run: Run):
     reader = client.member(run, group, [partition.topic])
     equal(numbers(reader.read(5)), list(range(5)), "values for a new group of the same name")
     reader.close()
-    admin.close()
 
 
 @needing("set-offsets")
@@ -561,7 +553,6 @@ def the_offsets_of_a_group_are_set_from_outside(client: Client, run: Run):
     reader = client.member(run, group, [first.topic])
     equal(numbers(reader.read(2)), [9, 9], "values after the reset")
     reader.close()
-    admin.close()
 
 
 @needing("delete-offsets")
@@ -586,7 +577,6 @@ def offsets_are_deleted_unless_a_member_reads_the_topic(client: Client, run: Run
     equal(admin.offsets(group), {}, "offsets after all were deleted")
     nobody = lambda: admin.delete_offsets(topic_name("nobody"), [read])
     client.refused({words.GROUP_ID_NOT_FOUND}, nobody, "deleting offsets of a group that is not there")
-    admin.close()
 
 
 @needing()
@@ -602,7 +592,6 @@ def offsets_of_a_deleted_topic_are_gone(client: Client, run: Run):
     equal(set(admin.offsets(group)), {kept, gone}, "partitions with offsets")
     admin.delete(gone.topic)
     until("offsets of the deleted topic to go", lambda: set(admin.offsets(group)) == {kept})
-    admin.close()
 
 
 @needing()
@@ -616,7 +605,6 @@ def committed_offsets_can_be_read_as_records(client: Client, run: Run):
     reader.close()
     admin = client.admin(run)
     log = [Partition("__consumer_offsets", index) for index in range(admin.partitions("__consumer_offsets"))]
-    admin.close()
     reader = client.reader(run, *log)
     wanted = [(41, "first"), (42, "second")]
     found: list = []
