@@ -57,6 +57,12 @@ def case_that_waits(function: Callable[[Run], None]) -> Callable[[Run], None]:
     return function
 
 
+def long_case(function: Callable[[Run], None]) -> Callable[[Run], None]:
+    """Marks a case that is left out of the short form."""
+    function.is_long = True
+    return function
+
+
 def main(member: Optional[Callable[[Run, str], None]] = None) -> None:
     """Runs the suite. `member` is the program's other side: with `--member TEXT` it is called instead of the cases."""
     options = argparse.ArgumentParser(description="Runs a client suite against a broker that speaks Kafka.")
@@ -83,9 +89,10 @@ def main(member: Optional[Callable[[Run, str], None]] = None) -> None:
 def _verdicts(run: Run, only: str):
     """Runs the cases; yields each with its verdict and what to print beside it."""
     signal.signal(signal.SIGALRM, _too_long)
-    for function in [f for f in _cases if only in f.__name__]:
+    chosen = lambda function: only in function.__name__ and (run.full or not hasattr(function, "is_long"))
+    for function in filter(chosen, _cases):
         yield function, *_attempt(run, function, signal.alarm)
-    waiting = [f for f in _waiting_cases if only in f.__name__]
+    waiting = list(filter(chosen, _waiting_cases))
     pool = futures.ThreadPoolExecutor(WAITING_CASES_MAX)
     attempts = {pool.submit(_attempt, run, function): function for function in waiting}
     try:

@@ -16,6 +16,7 @@ from confluent_kafka import (
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
     ConsumerGroupTopicPartitions,
+    ElectionType,
     KafkaError,
     KafkaException,
     Producer,
@@ -24,6 +25,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import (
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
     ConfigResource,
     ConfigSource,
     NewPartitions,
@@ -140,6 +143,15 @@ def count_of_partitions(client: AdminClient, name: str) -> int:
     return len([p for p in topic.partitions.values() if p.leader >= 0]) if topic else 0
 
 
+def takes_records(client: AdminClient, name: str, partitions: int) -> bool:
+    try:
+        ends = {TopicPartition(name, partition): OffsetSpec.latest() for partition in range(partitions)}
+        return all(end.offset == 0 for end in done(client.list_offsets(ends)))
+    except KafkaException as error:
+        check(error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION, str(error))
+        return False
+
+
 def fails_with(codes, action, what: str) -> None:
     error = raises(KafkaException, action, what).args[0]
     check(error.code() in codes, f"{what}: {error}")
@@ -153,11 +165,14 @@ def plain(value: bytes) -> Sample:
 def every_codec_and_acks_level_is_read_back_as_sent(run: Run):
     count = run.scale(200, 10_000)
     wanted = samples(count)
+    client = admin(run)
     topics = {}
     for codec in CODECS:
         for acks in (0, 1, -1):
             topic = create(run, f"codec-{codec}-{acks}", partitions=2)
             topics[topic] = f"{codec}, acks={acks}"
+            if acks == 0:  # nothing would say that a partition does not take records yet
+                until("partitions that take records", lambda topic=topic: takes_records(client, topic, 2))
             writer = Writer(run, acks=acks, compression_type=codec, linger_ms=5)
             for index, sample in enumerate(wanted):
                 writer.send(topic, sample, index % 2)
@@ -352,6 +367,56 @@ def deleted_records_are_gone_and_offsets_stay(run: Run):
     fails_with({KafkaError.OFFSET_OUT_OF_RANGE}, beyond, "beyond the end")
     writer.send(topic, plain(b"next"))
     equal(writer.offsets()[-1], 100, "the next offset")
+
+
+@case
+def settings_of_a_topic_are_changed(run: Run):
+    client = admin(run)
+    topic = create(run, "alter", retention_ms="1000000")
+
+    def alter(*entries: ConfigEntry, **options):
+        return done(client.incremental_alter_configs([resource(*entries)], **options))
+
+    def resource(*entries: ConfigEntry) -> ConfigResource:
+        return ConfigResource(ResourceType.TOPIC, topic, incremental_configs=list(entries))
+
+    def entry(name: str, value, operation: AlterConfigOpType = AlterConfigOpType.SET) -> ConfigEntry:
+        return ConfigEntry(name, value, incremental_operation=operation)
+
+    def modified() -> dict:
+        found = done(client.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]))[0].values()
+        dynamic = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+        return {setting.name: setting.value for setting in found if setting.source == dynamic}
+
+    alter(entry("max.message.bytes", "5000"), validate_only=True)
+    alter(entry("max.message.bytes", "2000"), entry("retention.ms", None, AlterConfigOpType.DELETE))
+    until("the change is seen", lambda: modified() == {"max.message.bytes": "2000"})
+    refused = Writer(run)
+    refused.send(topic, plain(harness.incompressible(3000)))
+    fails_with({KafkaError.MSG_SIZE_TOO_LARGE}, refused.offsets, "a record over the new limit")
+    alter(entry("cleanup.policy", "compact", AlterConfigOpType.APPEND))
+    until("both policies", lambda: modified().get("cleanup.policy") in ("delete,compact", "compact,delete"))
+    alter(entry("cleanup.policy", "delete", AlterConfigOpType.SUBTRACT))
+    until("one policy", lambda: modified().get("cleanup.policy") == "compact")
+    for name, value in (("retention.ms", "soon"), ("no.such.setting", "1")):
+        wrong = lambda name=name, value=value: alter(entry(name, value))
+        fails_with({KafkaError.INVALID_CONFIG}, wrong, f"{name}={value}")
+    # The older operation replaces all settings.
+    done(client.alter_configs([ConfigResource(ResourceType.TOPIC, topic, set_config={"segment.bytes": "2000000"})]))
+    until("the older operation's change", lambda: modified() == {"segment.bytes": "2000000"})
+    missing = ConfigResource(
+        ResourceType.TOPIC, topic_name("missing"), incremental_configs=[entry("retention.ms", "1")]
+    )
+    lost = lambda: done(client.incremental_alter_configs([missing]))
+    fails_with({KafkaError.UNKNOWN_TOPIC_OR_PART}, lost, "a missing topic")
+
+
+@case
+def an_election_is_not_needed(run: Run):
+    client = admin(run)
+    partition = TopicPartition(create(run, "elect"), 0)
+    verdict = client.elect_leaders(ElectionType.PREFERRED, [partition]).result(10)
+    equal({of.topic: error.code() for of, error in verdict.items()}, {partition.topic: 84}, "the election's answer")
 
 
 @case

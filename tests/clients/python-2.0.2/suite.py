@@ -82,7 +82,7 @@ class Shared(KafkaPython):
         return KafkaPythonMember(run, options, partition_assignment_strategy=[RangePartitionAssignor])
 
     def writer(self, run, codec=None, acks=-1, idempotent=False):
-        return KafkaPythonWriter(run, codec, acks)
+        return KafkaPythonWriter(run, codec, acks, retries=10)  # a new topic may not take records at once
 
     def new_admin(self, run):
         return SharedAdmin(run)

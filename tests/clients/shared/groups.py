@@ -6,7 +6,7 @@ import threading
 import time
 
 import harness
-from harness import Run, Sample, case_that_waits, check, equal, topic_name, until
+from harness import Run, Sample, case_that_waits, check, equal, long_case, topic_name, until
 
 from . import client as words
 from .client import Client, Member, Options, Partition, numbers, plain
@@ -617,6 +617,48 @@ def committed_offsets_can_be_read_as_records(client: Client, run: Run):
         return found == wanted
 
     until("both commits in the log of offsets", is_found)
+    reader.close()
+
+
+@long_case
+@needing()
+def a_compacted_topic_keeps_the_latest_of_every_key(client: Client, run: Run):
+    (partition,) = client.create(
+        run,
+        "compacted",
+        cleanup_policy="compact",
+        segment_ms="500",
+        min_cleanable_dirty_ratio="0.01",
+        delete_retention_ms="100000",
+    )
+    latest: dict = {}
+
+    def update(count: int) -> None:
+        first = len(written)
+        values = [Sample(b"%d" % (i % 10), b"%d" % i, (), harness.now_ms()) for i in range(first, first + count)]
+        equal(client.fill(run, partition, values), list(range(first, first + count)), "offsets")
+        written.extend(values)
+        latest.update({sample.key: sample.value for sample in values})
+
+    written: list = []
+    update(1000)
+    reader = client.reader(run, partition)
+
+    def is_compacted():
+        time.sleep(0.6)
+        update(5)  # begins a segment, so that the last one can be compacted
+        reader.seek(partition, 0)
+        found = reader.read(1)
+        while found[-1].offset < len(written) - 1:
+            found += reader.poll(0.2)
+        offsets = [record.offset for record in found]
+        equal(offsets, sorted(set(offsets)), "offsets in order")
+        for record in found:
+            equal(record.sample, written[record.offset], f"the record at {record.offset}")
+        equal({record.sample.key: record.sample.value for record in found}, latest, "the latest of each key")
+        return len(found) < 500
+
+    until("a compaction", is_compacted, 100)
     reader.close()
 
 
