@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 import traceback
 import uuid

@@ -14,9 +14,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
 import harness
-from harness import Run, Sample
+from harness import Run
 from shared import groups, members, records
 from shared import client as shared
+from shared.client import named
 
 CALL_SECONDS_MAX = 60
 
@@ -36,10 +37,6 @@ def call(function, *arguments, **named_arguments):
         return function(*arguments, **named_arguments)
 
     return wait(called())
-
-
-def named(partition: TopicPartition) -> shared.Partition:
-    return shared.Partition(partition.topic, partition.partition)
 
 
 class Member(shared.Member, ConsumerRebalanceListener):
@@ -79,13 +76,7 @@ class Member(shared.Member, ConsumerRebalanceListener):
 
     def poll(self, seconds):
         batches = wait(self.consumer.getmany(timeout_ms=int(seconds * 1000))).values()
-        return [
-            shared.Record(
-                shared.Partition(r.topic, r.partition), r.offset, Sample(r.key, r.value, tuple(r.headers), r.timestamp)
-            )
-            for batch in batches
-            for r in batch
-        ]
+        return [shared.record_of(found) for batch in batches for found in batch]
 
     def assignment(self):
         return frozenset(map(named, self.consumer.assignment()))
@@ -140,9 +131,7 @@ class Writer(shared.Writer):
 
     async def _write(self, partition, samples):
         futures = [
-            await self.producer.send(
-                partition.topic, s.value, s.key, partition.index, s.timestamp_ms, list(s.headers)
-            )
+            await self.producer.send(partition.topic, s.value, s.key, partition.index, s.timestamp_ms, list(s.headers))
             for s in samples
         ]
         await self.producer.flush()

@@ -39,6 +39,7 @@ import harness
 from harness import Ack, Run, Sample, case, check, equal, raises, same_records, samples, topic_name, until
 from shared import groups, members
 from shared import client as shared
+from shared.client import named
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
@@ -617,10 +618,6 @@ def a_producer_creates_its_topic(run: Run):
     writer = Writer(run)
     writer.send(name, plain(b"first"))
     equal(writer.offsets(), [0], "offset in the topic that was created")
-
-
-def named(partition: TopicPartition) -> shared.Partition:
-    return shared.Partition(partition.topic, partition.partition)
 
 
 def checked(partitions: list) -> list:

@@ -12,14 +12,14 @@ import six
 sys.modules["kafka.vendor.six"] = six
 sys.modules["kafka.vendor.six.moves"] = six.moves
 
-from kafka import KafkaAdminClient, TopicPartition, errors
+from kafka import KafkaAdminClient, errors
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 
 import harness
 from shared import groups, members, records
-from shared.client import Admin, Description
-from shared.kafka_python import KafkaPython, KafkaPythonMember, KafkaPythonWriter, named
+from shared.client import Admin, Description, named
+from shared.kafka_python import KafkaPython, KafkaPythonMember, KafkaPythonWriter
 
 
 class SharedAdmin(Admin):

@@ -17,8 +17,8 @@ from kafka.protocol.consumer import OffsetSpec
 import harness
 from harness import Ack, Run, Sample, case, check, equal, raises, same_records, samples, topic_name, until
 from shared import groups, members
-from shared.client import Admin, Description, Partition
-from shared.kafka_python import KafkaPython, KafkaPythonMember, KafkaPythonWriter, named, offset_and_metadata
+from shared.client import Admin, Description, named
+from shared.kafka_python import KafkaPython, KafkaPythonMember, KafkaPythonWriter, offset_and_metadata
 
 CODECS = [None, "gzip", "snappy", "lz4", "zstd"]
 

@@ -1,6 +1,7 @@
 """What the shared cases ask of a client. Each suite has one subclass of `Client`, `Member`, `Writer` and `Admin`, and adds
 nothing to what the client does by itself: an adapter that retried or remembered would hide what is tested."""
 
+import functools
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -31,6 +32,17 @@ class Record(NamedTuple):
     partition: Partition
     offset: int
     sample: Sample
+
+
+def named(partition) -> Partition:
+    """What a client calls a TopicPartition."""
+    return Partition(partition.topic, partition.partition)
+
+
+def record_of(found) -> Record:
+    """What kafka-python and the clients after its model call a ConsumerRecord."""
+    sample = Sample(found.key, found.value, tuple(found.headers), found.timestamp)
+    return Record(Partition(found.topic, found.partition), found.offset, sample)
 
 
 @dataclass(frozen=True)
@@ -259,6 +271,27 @@ class Client(ABC):
             check(found in codes, f"{what}: error {found}, wanted {sorted(codes)}: {error}")
             return
         raise AssertionError(f"{what}: no error, but {result!r}")
+
+
+class Cases:
+    """Functions of a client and a run, for the clients that have the abilities that each needs."""
+
+    def __init__(self, case: Callable):
+        self._case = case
+        self._functions: list = []
+
+    def needing(self, *abilities: str):
+        def mark(function):
+            self._functions.append((set(abilities), function))
+            return function
+
+        return mark
+
+    def add(self, client: Client) -> None:
+        """Makes those that apply to the client part of the suite."""
+        for abilities, function in self._functions:
+            if abilities <= client.can:
+                self._case(functools.wraps(function)(functools.partial(function, client)))
 
 
 def plain(count: int, first: int = 0) -> list:

@@ -1,6 +1,5 @@
 """Consumer groups: who gets which partition, from where it goes on, and the administration of groups."""
 
-import functools
 import random
 import threading
 import time
@@ -9,30 +8,15 @@ import harness
 from harness import Run, Sample, case_that_waits, check, equal, long_case, topic_name, until
 
 from . import client as words
-from .client import Client, Member, Options, Partition, numbers, plain
+from .client import Cases, Client, Member, Options, Partition, numbers, plain
 from .members import Child
 
 # kafka-python 3.0.12 forgets a rebalance that it began because of new metadata when a poll ends in the middle of it.
 REJOIN_SECONDS = 5.0
 
-_cases: list = []
-
-
-def needing(*abilities: str):
-    """Marks a function as a case for the clients that have the abilities."""
-
-    def mark(function):
-        _cases.append((set(abilities), function))
-        return function
-
-    return mark
-
-
-def add(client: Client) -> None:
-    """Makes the cases that apply to the client part of the suite."""
-    for abilities, function in _cases:
-        if abilities <= client.can:
-            case_that_waits(functools.wraps(function)(functools.partial(function, client)))
+_cases = Cases(case_that_waits)
+needing = _cases.needing
+add = _cases.add
 
 
 class Polled:
@@ -296,7 +280,6 @@ def a_second_member_of_the_same_name_fences_the_first(client: Client, run: Run):
     first.settle([partition])
     second = client.member(run, group, [partition.topic], instance="only")
     second.settle([partition])
-
 
     def use_first():
         while True:

@@ -5,13 +5,9 @@ from typing import Optional
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.structs import OffsetAndMetadata
 
-from harness import Run, Sample
+from harness import Run
 
-from .client import REBALANCE_IN_PROGRESS, Client, Member, Options, Partition, Record, Writer
-
-
-def named(partition: TopicPartition) -> Partition:
-    return Partition(partition.topic, partition.partition)
+from .client import REBALANCE_IN_PROGRESS, Client, Member, Options, Writer, named, record_of
 
 
 def offset_and_metadata(offset: int, metadata: str) -> OffsetAndMetadata:
@@ -56,11 +52,7 @@ class KafkaPythonMember(Member, ConsumerRebalanceListener):
 
     def poll(self, seconds):
         batches = self.consumer.poll(timeout_ms=int(seconds * 1000)).values()
-        return [
-            Record(Partition(r.topic, r.partition), r.offset, Sample(r.key, r.value, tuple(r.headers), r.timestamp))
-            for batch in batches
-            for r in batch
-        ]
+        return [record_of(found) for batch in batches for found in batch]
 
     def assignment(self):
         return frozenset(map(named, self.consumer.assignment()))

@@ -6,7 +6,7 @@ import functools
 import harness
 from harness import Run, Sample, case, check, equal, same_records, samples, topic_name, until
 
-from .client import Client, Partition, numbers, plain
+from .client import Cases, Client, Partition, numbers, plain
 
 CODECS = (None, "gzip", "snappy", "lz4", "zstd")
 
@@ -18,24 +18,9 @@ OFFSET_OUT_OF_RANGE = 1
 UNKNOWN_TOPIC_OR_PARTITION = 3
 TOPIC_ALREADY_EXISTS = 36
 
-_cases: list = []
-
-
-def needing(*abilities: str):
-    """Marks a function as a case for the clients that have the abilities."""
-
-    def mark(function):
-        _cases.append((set(abilities), function))
-        return function
-
-    return mark
-
-
-def add(client: Client) -> None:
-    """Makes the cases that apply to the client part of the suite."""
-    for abilities, function in _cases:
-        if abilities <= client.can:
-            case(functools.wraps(function)(functools.partial(function, client)))
+_cases = Cases(case)
+needing = _cases.needing
+add = _cases.add
 
 
 @needing()
