@@ -186,6 +186,10 @@ impl Cell {
                 }
             }
             Command::ProducerIds { next } => dirty.producer_ids(next),
+            Command::AlterTopic { topic, settings } => {
+                dirty.topic(topic.id(), Some(topic.clone()));
+                topic.set_settings(settings);
+            }
         }
         Ok(())
     }

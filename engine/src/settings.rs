@@ -43,7 +43,7 @@ pub struct InvalidSetting {
 }
 
 /// The settings in force for a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// A segment is closed before it grows over this.
     pub segment_bytes: u64,
@@ -69,6 +69,16 @@ pub struct Settings {
     pub durability: Option<Durability>,
     /// Whether old segments are deleted (cleanup.policy names delete).
     pub deletes: bool,
+    /// Whether only the last record of each key is kept (cleanup.policy names compact).
+    pub compacts: bool,
+    /// A partition is compacted when more than this part of it is not compacted yet.
+    pub dirty_ratio_min: f64,
+    /// Records younger than this are not compacted.
+    pub compaction_lag_min_ms: i64,
+    /// A partition is compacted, however little there is to gain, once a record waits for longer than this.
+    pub compaction_lag_max_ms: i64,
+    /// How long a null value is kept after the pass that first found it.
+    pub delete_retention_ms: i64,
     /// The largest record in a compressed batch.
     pub inflated_record_size_max: usize,
     overrides: BTreeMap<String, String>,
@@ -89,6 +99,11 @@ impl Default for Settings {
             validation: Validation::Full,
             durability: None,
             deletes: true,
+            compacts: false,
+            dirty_ratio_min: 0.5,
+            compaction_lag_min_ms: 0,
+            compaction_lag_max_ms: i64::MAX,
+            delete_retention_ms: 24 * 3600 * 1000,
             inflated_record_size_max: 2_147_483_639,
             overrides: BTreeMap::new(),
         }
@@ -146,7 +161,20 @@ impl Settings {
                     _ => return Err("must be producer, uncompressed, gzip, snappy, lz4 or zstd".to_owned()),
                 }
             }
-            "cleanup.policy" => self.deletes = value.split(',').any(|part| part.trim() == "delete"),
+            "cleanup.policy" => {
+                let names = |policy| value.split(',').any(|part| part.trim() == policy);
+                (self.deletes, self.compacts) = (names("delete"), names("compact"));
+            }
+            "min.cleanable.dirty.ratio" => {
+                // Not a number passes, as it does in the reference; nothing is more than that.
+                self.dirty_ratio_min = value.trim().parse().map_err(|_| "not a number")?;
+                if self.dirty_ratio_min < 0.0 || self.dirty_ratio_min > 1.0 {
+                    return Err("must be between 0 and 1".to_owned());
+                }
+            }
+            "min.compaction.lag.ms" => self.compaction_lag_min_ms = number(value, 0)?,
+            "max.compaction.lag.ms" => self.compaction_lag_max_ms = number(value, 1)?,
+            "delete.retention.ms" => self.delete_retention_ms = number(value, 0)?,
             "batch.validation" => {
                 self.validation = match value {
                     "full" => Validation::Full,
@@ -165,6 +193,12 @@ impl Settings {
         &self.overrides
     }
 
+    /// A segment is closed when its first record is older than this. The last segment is never compacted, so a record that
+    /// must be compacted after a while must not stay in it for longer.
+    pub fn roll_ms(&self) -> i64 {
+        if self.compacts { self.segment_ms.min(self.compaction_lag_max_ms) } else { self.segment_ms }
+    }
+
     /// The rules that a batch for this topic is checked by.
     pub fn rules(&self, now: TimestampMs) -> Rules {
         Rules {
@@ -175,7 +209,51 @@ impl Settings {
             validation: self.validation,
             compression: self.compression,
             inflated_record_size_max: self.inflated_record_size_max,
+            key_required: self.compacts,
             ..Rules::new(now)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<Settings, InvalidSetting> {
+        let overrides = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Settings::parse(overrides, &Settings::default())
+    }
+
+    #[test]
+    fn a_policy_is_any_of_two_words() {
+        for (policy, deletes, compacts) in [
+            ("delete", true, false),
+            ("compact", false, true),
+            ("compact,delete", true, true),
+            (" delete , compact ", true, true),
+            ("", false, false),
+        ] {
+            let settings = parse(&[("cleanup.policy", policy)]).expect(policy);
+            assert_eq!((settings.deletes, settings.compacts), (deletes, compacts), "{policy}");
+            assert_eq!(settings.rules(TimestampMs(0)).key_required, compacts, "{policy}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_must_be_compacted_does_not_stay_in_the_active_segment() {
+        let lag = ("max.compaction.lag.ms", "5000");
+        assert_eq!(parse(&[lag]).expect("good").roll_ms(), 7 * 24 * 3600 * 1000);
+        assert_eq!(parse(&[lag, ("cleanup.policy", "compact")]).expect("good").roll_ms(), 5_000);
+        let both = [lag, ("cleanup.policy", "compact"), ("segment.ms", "100")];
+        assert_eq!(parse(&both).expect("good").roll_ms(), 100);
+    }
+
+    #[test]
+    fn a_ratio_lies_between_nothing_and_all() {
+        for (text, is_good) in
+            [("0", true), ("1.0", true), ("NaN", true), ("-0.1", false), ("1.1", false), ("x", false)]
+        {
+            assert_eq!(parse(&[("min.cleanable.dirty.ratio", text)]).is_ok(), is_good, "{text}");
         }
     }
 }

@@ -16,6 +16,28 @@ pub(crate) const TOPICS_CREATED_MAX: usize = 10_000;
 /// Topics that one Metadata request makes on demand. The client asks again for the others.
 pub(crate) const TOPICS_AUTO_CREATED_MAX: usize = 1_000;
 
+/// Groups of one server. One more is refused with POLICY_VIOLATION.
+pub(crate) const GROUPS_MAX: usize = 200_000;
+
+/// Members of one group, whatever `group.max.size` says. One more gets GROUP_MAX_SIZE_REACHED.
+pub(crate) const GROUP_MEMBERS_MAX: usize = 20_000;
+
+/// Member ids of one group that are given out and not used yet. One more gets GROUP_MAX_SIZE_REACHED.
+pub(crate) const GROUP_PENDING_MAX: usize = 20_000;
+
+/// Protocols that one member may support. With more, JoinGroup gets INCONSISTENT_GROUP_PROTOCOL.
+pub(crate) const GROUP_PROTOCOLS_MAX: usize = 100;
+
+/// Bytes of members' metadata and assignments, and of what is said beside committed offsets, of all groups together. When they
+/// are used up, JoinGroup gets POLICY_VIOLATION.
+pub(crate) const GROUPS_BYTES_MAX: usize = 512 << 20;
+
+/// Bytes of a group's record. A leader whose assignment makes it larger gets UNKNOWN_SERVER_ERROR, as from the reference.
+pub(crate) const GROUP_RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// Offsets committed by one group. Commits beyond it get INVALID_COMMIT_OFFSET_SIZE.
+pub(crate) const OFFSETS_PER_GROUP_MAX: usize = 500_000;
+
 /// Accounts for an answer of about `bytes` while it is being made: new requests wait when it is much.
 pub(crate) fn account(ctx: &Context, bytes: usize) -> Charge {
     let mut charge = Charge::new(&ctx.budget);

@@ -19,19 +19,21 @@ pub struct Failure {
     pub error: ResponseError,
     /// What a human should know beyond it.
     pub message: Option<String>,
-    /// The record whose fault it is, counted from 0 in its batch.
-    pub record: Option<i32>,
+    /// The records whose fault it is, counted from 0 in their batch.
+    pub records: Vec<i32>,
+    /// What is told of each of these, when it is not the message.
+    pub record_message: Option<String>,
 }
 
 impl Failure {
     /// An error without a message.
     pub fn new(error: ResponseError) -> Failure {
-        Failure { error, message: None, record: None }
+        Failure { error, message: None, records: Vec::new(), record_message: None }
     }
 
     /// An error with a message.
     pub fn because(error: ResponseError, message: impl Into<String>) -> Failure {
-        Failure { error, message: Some(message.into()), record: None }
+        Failure { message: Some(message.into()), ..Failure::new(error) }
     }
 
     /// The error's number.
@@ -42,6 +44,41 @@ impl Failure {
     /// The message, as the codec takes it.
     pub fn message(&self) -> Option<StrBytes> {
         self.message.clone().map(StrBytes::from_string)
+    }
+
+    /// What is told of each record, as the codec takes it.
+    pub fn record_message(&self) -> Option<StrBytes> {
+        self.record_message.clone().map(StrBytes::from_string).or_else(|| self.message())
+    }
+
+    /// A batch that a partition does not take.
+    pub fn of_batch(error: BatchError, topic: &str, partition: i32) -> Failure {
+        let (kind, record) = match &error {
+            // A producer splits a batch that is too large and sends the halves, which is what helps with a bomb too.
+            BatchError::TooLarge { .. } | BatchError::Bomb { .. } => (ResponseError::MessageTooLarge, None),
+            BatchError::Corrupt(_) => (ResponseError::CorruptMessage, None),
+            BatchError::Invalid { record_index, .. } => (ResponseError::InvalidRecord, *record_index),
+            BatchError::Timestamp { record_index, .. } => (ResponseError::InvalidTimestamp, Some(*record_index)),
+            BatchError::UnsupportedCodec(_) => (ResponseError::UnsupportedCompressionType, None),
+            BatchError::WithoutKey { record_indexes, count } => {
+                return Failure::without_key(record_indexes, *count, topic, partition);
+            }
+        };
+        Failure { records: record.into_iter().collect(), ..Failure::because(kind, error.to_string()) }
+    }
+
+    /// The reference's words: producers tell each record's sender what is said of it, and people search for it.
+    fn without_key(records: &[i32], count: usize, topic: &str, partition: i32) -> Failure {
+        let each = format!("Compacted topic cannot accept message without key in topic partition {topic}-{partition}");
+        let shown: Vec<String> =
+            records.iter().take(3).map(|index| format!("RecordError(batchIndex={index}, message='{each}')")).collect();
+        let all = format!(
+            "One or more records have been rejected due to {count} record errors in total, and only showing the first \
+             three errors at most: [{}]",
+            shown.join(", ")
+        );
+        let failure = Failure::because(ResponseError::InvalidRecord, all);
+        Failure { records: records.to_vec(), record_message: Some(each), ..failure }
     }
 }
 
@@ -65,20 +102,6 @@ impl From<AppendError> for Failure {
             AppendError::Busy => Failure::because(ResponseError::RequestTimedOut, error.to_string()),
             AppendError::Stopped => ResponseError::NotLeaderOrFollower.into(),
         }
-    }
-}
-
-impl From<BatchError> for Failure {
-    fn from(error: BatchError) -> Failure {
-        let (kind, record) = match &error {
-            // A producer splits a batch that is too large and sends the halves, which is what helps with a bomb too.
-            BatchError::TooLarge { .. } | BatchError::Bomb { .. } => (ResponseError::MessageTooLarge, None),
-            BatchError::Corrupt(_) => (ResponseError::CorruptMessage, None),
-            BatchError::Invalid { record_index, .. } => (ResponseError::InvalidRecord, *record_index),
-            BatchError::Timestamp { record_index, .. } => (ResponseError::InvalidTimestamp, Some(*record_index)),
-            BatchError::UnsupportedCodec(_) => (ResponseError::UnsupportedCompressionType, None),
-        };
-        Failure { record, ..Failure::because(kind, error.to_string()) }
     }
 }
 

@@ -61,8 +61,6 @@ pub enum Effect {
     Acts,
     /// It is checked, kept and shown; Headwater has nothing that it could steer.
     Kept,
-    /// It is checked, kept and shown, and will act once compaction is there.
-    Later,
 }
 
 /// The setting of that name.
@@ -191,7 +189,6 @@ pub fn topic_settings_page() -> String {
         let effect = match setting.effect {
             Effect::Acts => "acts",
             Effect::Kept => "kept and shown",
-            Effect::Later => "kept and shown; acts once there is compaction",
         };
         let default = Some(default_of(setting)).filter(|text| !text.is_empty());
         let default = default.map_or("empty".to_owned(), |text| format!("`{text}`"));

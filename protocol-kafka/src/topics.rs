@@ -17,6 +17,9 @@ pub(crate) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// The same for the cluster.
 pub(crate) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
+/// The same for a group.
+pub(crate) const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
+
 /// The topic of that name.
 pub(crate) fn by_name(ctx: &Context, name: &str) -> Option<Arc<Topic>> {
     if topic_name::is_hidden(name) { None } else { ctx.engine.topic(name) }

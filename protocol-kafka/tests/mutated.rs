@@ -3,10 +3,12 @@
 //!
 //! `HEADWATER_TEST_ALL` asks for a million cases; `HEADWATER_TEST_CASES` for any number.
 
+#[path = "mutated/groups.rs"]
+mod groups;
 mod harness;
 
 use bytes::{Bytes, BytesMut};
-use harness::{Server, batch, compressed, frame, idempotent, name};
+use harness::{Server, batch, compressed, frame, frame_since, idempotent, name};
 use headwater_engine::batch::Codec;
 use headwater_protocol::metrics::Ended;
 use headwater_protocol_kafka::{Options, TABLE};
@@ -66,7 +68,7 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
         ApiKey::ListOffsets => {
             let partitions = [-1, -2, -3, 5].map(|time| ListOffsetsPartition::default().with_timestamp(time));
             let topic = ListOffsetsTopic::default().with_name(orders().into()).with_partitions(partitions.to_vec());
-            frame(2, v, 1, &ListOffsetsRequest::default().with_topics(vec![topic]))
+            frame_since(2, v, v.min(10), 1, &ListOffsetsRequest::default().with_topics(vec![topic]))
         }
         ApiKey::Metadata => {
             let topic = MetadataRequestTopic::default().with_name(Some(orders().into()));
@@ -77,7 +79,16 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
             if v >= 3 {
                 request = request.with_client_software_name(name("a")).with_client_software_version(name("1"));
             }
-            frame(18, v, 1, &request)
+            if v < 5 {
+                return frame(18, v, 1, &request);
+            }
+            // The cluster and the node come before the tagged fields.
+            let mut frame = frame_since(18, v, 4, 1, &request).to_vec();
+            frame.truncate(frame.len() - 1);
+            frame.extend_from_slice(&[5, b'a', b'b', b'c', b'd', 0, 0, 0, 1, 0]);
+            let size = i32::try_from(frame.len() - 4).expect("a small request");
+            frame[..4].copy_from_slice(&size.to_be_bytes());
+            frame.into()
         }
         ApiKey::CreateTopics => {
             let config = CreatableTopicConfig::default().with_name(name("segment.ms")).with_value(Some(name("99999")));
@@ -127,7 +138,8 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
                 .with_cursor(Some(cursor));
             frame(75, v, 1, &request)
         }
-        other => panic!("{other:?} has a row and no request here: add one"),
+        other => groups::request(other, v, topic_id)
+            .unwrap_or_else(|| panic!("{other:?} has a row and no request here: add one")),
     }
 }
 
@@ -268,6 +280,8 @@ async fn prepare() -> (Server, Vec<Bytes>) {
     options.limits.fetch_wait_max = Duration::from_millis(5);
     options.limits.busy_wait_max = Duration::from_millis(5);
     options.limits.fetch_sessions_max = 50;
+    options.groups.topic_partitions = 4;
+    options.groups.initial_rebalance_delay_ms = 0;
     let server = Server::start_small(options);
     let topic = server.topic("orders", 2, &[("retention.bytes", "1000000"), ("segment.bytes", "1000000")]).await;
     server.topic("made", 1, &[]).await;

@@ -119,6 +119,29 @@ fn a_full_disk_is_drained_by_retention() {
     });
 }
 
+/// Consumers that drain a full disk commit their offsets meanwhile. What they write has a bound too: were the whole reserve
+/// theirs, a stream of commits would end the server.
+#[test]
+fn the_servers_own_records_pass_on_half_of_the_reserve() {
+    must((|| {
+        let mut world = machine(36, 1 << 20)?;
+        world.create("orders", 1, &[("segment.bytes", "60000")]);
+        world.create("__consumer_offsets", 1, &[("segment.bytes", "60000")]);
+        world.drain()?;
+        fill(&mut world, 0, 1, 3_000)?;
+        fill(&mut world, 0, 1, 10)?;
+        assert!(!serves(&mut world, 0)?, "producers are refused");
+        assert!(serves(&mut world, 1)?, "offset commits pass");
+        fill(&mut world, 1, 1, 1_000)?;
+        let free = world.disk.free_bytes().map_err(|error| error.to_string())?;
+        assert!((RESERVE / 4..RESERVE).contains(&free), "{free} bytes are left of a reserve of {RESERVE}");
+        assert!(!serves(&mut world, 0)?);
+        world.delete_records(0, 0, None)?;
+        assert!(serves(&mut world, 0)? && serves(&mut world, 1)?, "everybody is served again");
+        world.end()
+    })());
+}
+
 /// Every partition reserves room ahead of what it writes. That must not eat what is kept for draining.
 #[test]
 fn many_partitions_do_not_eat_the_reserve() {

@@ -29,6 +29,9 @@ pub enum Validation {
 /// The most bytes that the records of one batch may inflate to, whatever its topic's settings are.
 pub const INFLATED_SIZE_MAX: usize = 64 << 20;
 
+/// The most records without a key that are told one by one.
+const WITHOUT_KEY_MAX: usize = 1_000;
+
 /// What a topic takes, and when it is now.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
@@ -213,7 +216,7 @@ fn walk(
 ) -> Result<TimestampMs, BatchError> {
     let checks_time = rules.timestamp_type == TimestampType::CreateTime;
     let mut refused = refuse_stamped(header, rules);
-    let mut without_key = None;
+    let (mut without_key, mut without_key_count) = (Vec::new(), 0);
     let mut max_timestamp = NO_TIMESTAMP;
     let mut cursor = Cursor::new(section);
     for index in 0..header.record_count {
@@ -233,7 +236,10 @@ fn walk(
         let timestamp = header.base_timestamp.0.checked_add(record.timestamp_delta).map(TimestampMs);
         max_timestamp = max_timestamp.max(timestamp.unwrap_or(NO_TIMESTAMP));
         if rules.key_required && record.key.is_none() {
-            without_key = without_key.or(Some(index));
+            without_key_count += 1;
+            if without_key.len() < WITHOUT_KEY_MAX {
+                without_key.push(index);
+            }
         } else if checks_time && refused.is_none() {
             refused = match timestamp {
                 Some(timestamp) if rules.allows(timestamp) => None,
@@ -246,8 +252,10 @@ fn walk(
         let (count, rest) = (header.record_count, cursor.rest().len());
         return Err(BatchError::invalid(format!("{rest} bytes follow the {count} records that are declared")));
     }
-    let why = "a compacted topic takes no record without a key";
-    refused = refused.or(without_key.map(|index| BatchError::invalid_record(index, why)));
+    if without_key_count > 0 {
+        let told = || BatchError::WithoutKey { record_indexes: without_key, count: without_key_count };
+        refused.get_or_insert_with(told);
+    }
     refused.map_or(Ok(max_timestamp), Err)
 }
 

@@ -32,6 +32,14 @@ pub enum BatchError {
         /// The limits.
         why: Cow<'static, str>,
     },
+    /// Records of a compacted topic have no key.
+    #[error("{count} records of a compacted topic have no key, the first of them record {}", .record_indexes.first().unwrap_or(&0))]
+    WithoutKey {
+        /// Which, counted from 0; not all of them when they are very many.
+        record_indexes: Vec<i32>,
+        /// How many there are.
+        count: usize,
+    },
     /// The attributes name a codec that does not exist.
     #[error("unknown compression codec {0}")]
     UnsupportedCodec(u8),

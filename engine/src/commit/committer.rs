@@ -197,6 +197,7 @@ impl Committer {
             let entry_size = match &next.command {
                 Command::Append(append) => APPEND_HEAD_SIZE + append.bytes.len(),
                 Command::CreateTopic { record, .. } => 256 + record.name.len() + record.settings.len() * 64,
+                Command::AlterTopic { settings, .. } => 64 + settings.overrides().len() * 64,
                 _ => 64,
             };
             if has_entries && size + entry_size > BLOCK_BYTES {
@@ -229,7 +230,7 @@ impl Committer {
                 Command::Barrier => continue,
                 Command::Append(append) => {
                     let bytes = put_append(&mut buffer, append);
-                    sync = sync || append.partition.settings().durability == Some(Durability::Fsync);
+                    sync = sync || append.sync;
                     writes.push(SegmentWrite { file: append.file, position: append.position, bytes, is_new: false });
                     entry_count += 1;
                     continue;
@@ -258,6 +259,10 @@ impl Committer {
                 Command::ProducerIds { next } => {
                     sync = true;
                     Entry::ProducerIds { next: *next }
+                }
+                Command::AlterTopic { topic, settings } => {
+                    sync = true;
+                    Entry::AlterTopic { topic: topic.id(), settings: settings.overrides().clone() }
                 }
             };
             self.scratch.clear();
@@ -434,7 +439,7 @@ fn encoded_size_max(command: &Command) -> usize {
 }
 
 fn put_append(buffer: &mut AlignedBuffer, append: &Append) -> Range<usize> {
-    let Append { partition, bytes, header, file, position, time } = append;
+    let Append { partition, bytes, header, file, position, time, sync: _ } = append;
     buffer.extend_from_slice(&append_head(partition.id(), *file, *position, *time, bytes.len()));
     let start = buffer.len();
     let patched = header.patch(header.base_offset, header.leader_epoch);

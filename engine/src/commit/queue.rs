@@ -5,6 +5,7 @@ use crate::ack::{Ack, AckPart};
 use crate::batch::BatchHeader;
 use crate::ids::{Epoch, FileId, Offset, PartitionId, TimestampMs};
 use crate::partition::Partition;
+use crate::settings::Settings;
 use crate::topic::Topic;
 use crate::wal::entry::TopicRecord;
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub struct Append {
     pub file: FileId,
     pub position: u64,
     pub time: TimestampMs,
+    /// Its topic wanted it on the medium, whatever the server's default, when it was queued.
+    pub sync: bool,
 }
 
 /// What the committer is asked to do.
@@ -51,6 +54,10 @@ pub enum Command {
     },
     ProducerIds {
         next: i64,
+    },
+    AlterTopic {
+        topic: Arc<Topic>,
+        settings: Arc<Settings>,
     },
     /// Nothing; its ack completes when everything queued before it is durable.
     Barrier,
@@ -88,12 +95,13 @@ impl Queue {
         (Queue { sender, rest, is_closed, bytes: AtomicUsize::new(0), bytes_max }, receiver)
     }
 
-    /// Whether a batch of `size` bytes may be queued now.
-    pub fn admit(&self, size: usize, space: &Space) -> Result<(), Refused> {
+    /// Whether a batch of `size` bytes may be queued now; `is_internal` says that it is for one of the server's own topics.
+    pub fn admit(&self, size: usize, is_internal: bool, space: &Space) -> Result<(), Refused> {
         if self.bytes.load(Ordering::Relaxed) > self.bytes_max {
             return Err(Refused::Busy);
         }
-        if space.admit(size as u64) {
+        let is_admitted = if is_internal { space.admit_internal(size as u64) } else { space.admit(size as u64) };
+        if is_admitted {
             return Ok(());
         }
         space.note_refused(size as u64);

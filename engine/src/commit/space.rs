@@ -30,9 +30,19 @@ impl Space {
 
     /// Whether `size` bytes, of records or of room made for them ahead, leave the reserve untouched.
     pub fn admit(&self, size: u64) -> bool {
+        self.admit_down_to(size, self.reserve)
+    }
+
+    /// The same for records of the server's own topics: consumers that drain a full disk must be able to say how far they
+    /// came. They may take half of the reserve; the rest is for what sets space free.
+    pub fn admit_internal(&self, size: u64) -> bool {
+        self.admit_down_to(size, self.reserve / 2)
+    }
+
+    fn admit_down_to(&self, size: u64, kept: i64) -> bool {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let free = self.free.load(Ordering::Relaxed);
-        if free.saturating_sub(size) < self.reserve {
+        if free.saturating_sub(size) < kept {
             return false;
         }
         self.free.fetch_sub(size, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use crate::ack::{Ack, Stopped};
 use crate::batch::{BatchHeader, CheckedBatch};
 use crate::commit::{Append, Command, Refused};
 use crate::ids::{Epoch, FileId, Offset, ProducerId, TimestampMs};
+use crate::settings::Durability;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -156,11 +157,12 @@ impl Partition {
             }
         }
 
-        shared.queue.admit(header.size, &shared.space)?;
+        shared.queue.admit(header.size, self.topic.is_internal(), &shared.space)?;
         let time = now.max(front.last_append);
         let size = header.size as u64;
+        let roll_ms = settings.roll_ms();
         let fits = |active: &Active| {
-            let is_young = active.first_append.is_none_or(|first| time.0 - first.0 < settings.segment_ms);
+            let is_young = active.first_append.is_none_or(|first| time.0 - first.0 < roll_ms);
             active.first_append.is_none() || (active.position + size <= settings.segment_bytes && is_young)
         };
         let active = match front.active.filter(fits) {
@@ -178,6 +180,7 @@ impl Partition {
                 file: active.file,
                 position: active.position,
                 time,
+                sync: settings.durability == Some(Durability::Fsync),
             }),
             Some(ack),
         )?;

@@ -30,6 +30,13 @@ pub(crate) struct TopicCore {
     pub settings: RwLock<Arc<Settings>>,
 }
 
+impl TopicCore {
+    /// Whether the server keeps its own state in it.
+    pub fn is_internal(&self) -> bool {
+        self.name.starts_with("__")
+    }
+}
+
 /// A log of record batches.
 pub struct Partition {
     id: PartitionId,

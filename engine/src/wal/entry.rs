@@ -31,9 +31,11 @@ pub enum Entry<'a> {
     DeleteTopic { topic: TopicId },
     /// Producer ids below `next` are given away.
     ProducerIds { next: i64 },
+    /// The topic has these settings now, and no others.
+    AlterTopic { topic: TopicId, settings: BTreeMap<String, String> },
 }
 
-/// A topic as it was created.
+/// A topic as it was created; in a checkpoint, with the settings that it has by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicRecord {
     pub id: TopicId,
@@ -130,6 +132,11 @@ impl<'a> Entry<'a> {
                 out.put_i64_le(*next);
                 7
             }
+            Entry::AlterTopic { topic, settings } => {
+                out.extend_from_slice(&topic.0);
+                out.put_map(settings);
+                8
+            }
         };
         out[start] = kind;
         let size = u32::try_from(out.len() - start - 5).expect("entries are bounded far below 4 GiB");
@@ -164,6 +171,7 @@ impl<'a> Entry<'a> {
             },
             6 => Entry::DeleteTopic { topic: TopicId(fields.id()?) },
             7 => Entry::ProducerIds { next: fields.i64()? },
+            8 => Entry::AlterTopic { topic: TopicId(fields.id()?), settings: fields.map()? },
             _ => return Err(Malformed("entry kind")),
         };
         if fields.is_empty() { Ok(entry) } else { Err(Malformed("entry size")) }

@@ -22,6 +22,18 @@ pub fn setting(name: &str, settings: &Settings) -> Option<String> {
         "segment.ms" => settings.segment_ms.to_string(),
         "retention.bytes" => settings.retention_bytes.to_string(),
         "retention.ms" => settings.retention_ms.to_string(),
+        "cleanup.policy" => match (settings.compacts, settings.deletes) {
+            (true, true) => "compact,delete",
+            (true, false) => "compact",
+            (false, true) => "delete",
+            (false, false) => "",
+        }
+        .to_owned(),
+        // As the reference writes such a number: with a point.
+        "min.cleanable.dirty.ratio" => format!("{:?}", settings.dirty_ratio_min),
+        "min.compaction.lag.ms" => settings.compaction_lag_min_ms.to_string(),
+        "max.compaction.lag.ms" => settings.compaction_lag_max_ms.to_string(),
+        "delete.retention.ms" => settings.delete_retention_ms.to_string(),
         "max.message.bytes" => settings.batch_size_max.to_string(),
         "max.decompressed.message.bytes" => settings.inflated_record_size_max.to_string(),
         "message.timestamp.before.max.ms" => settings.timestamp_before_max_ms.to_string(),

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::map::{Failure, topic_id_from};
 use bytes::Bytes;
 use headwater_engine::batch::{BatchError, BatchHeader, CheckedBatch, Rules, TimestampType, check};
-use headwater_engine::{Ack, AppendError, Topic};
+use headwater_engine::{Abandoned, Ack, AppendError, Topic};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ProduceResponse;
 use kafka_protocol::messages::produce_response::{
@@ -144,20 +144,19 @@ impl Run<'_> {
     }
 
     /// Checks a batch. What takes long is done by a replay thread: this one serves many connections.
-    async fn check(&self, records: Bytes, rules: &Rules) -> Result<CheckedBatch, Failure> {
+    async fn check(&self, records: Bytes, rules: &Rules) -> Result<Result<CheckedBatch, BatchError>, Abandoned> {
         let inflated_max = rules.decompressed_size_max.min(INFLATED_HERE_MAX);
         if !is_recompressed(&records, rules) || records.len() <= RECOMPRESSED_HERE_MAX {
             let here = Rules { decompressed_size_max: inflated_max, ..*rules };
             match check(records.clone(), &here) {
                 Err(BatchError::Bomb { .. }) if inflated_max < rules.decompressed_size_max => {}
-                outcome => return Ok(outcome?),
+                outcome => return Ok(outcome),
             }
         }
         // It is never closed; without a permit the check is done all the same.
         let _permit = self.ctx.heavy_checks.acquire().await;
         let rules = *rules;
-        let checked = self.ctx.engine.offload(move || check(records, &rules)).await;
-        Ok(checked??)
+        self.ctx.engine.offload(move || check(records, &rules)).await
     }
 
     async fn partition(
@@ -180,8 +179,9 @@ impl Run<'_> {
             return Ok(Err(Failure::because(ResponseError::InvalidTxnState, why)));
         }
         let batch = match self.check(records, rules).await {
-            Ok(batch) => batch,
-            Err(failure) => return Ok(Err(failure)),
+            Ok(Ok(batch)) => batch,
+            Ok(Err(error)) => return Ok(Err(Failure::of_batch(error, topic.name(), body.index))),
+            Err(abandoned) => return Ok(Err(abandoned.into())),
         };
         let mut pause = BUSY_PAUSE_FIRST;
         loop {
@@ -227,12 +227,12 @@ fn partition_answer(version: i16, index: i32, result: Result<Done, Failure>) -> 
     let mut answer =
         answer.with_error_code(code).with_base_offset(-1).with_log_append_time_ms(-1).with_log_start_offset(-1);
     if version >= 8 {
-        if let Some(record) = failure.record {
-            let error = BatchIndexAndErrorMessage::default()
-                .with_batch_index(record)
-                .with_batch_index_error_message(failure.message());
-            answer.record_errors.push(error);
-        }
+        let errors = failure.records.iter().map(|record| {
+            BatchIndexAndErrorMessage::default()
+                .with_batch_index(*record)
+                .with_batch_index_error_message(failure.record_message())
+        });
+        answer.record_errors.extend(errors);
         answer = answer.with_error_message(failure.message());
     }
     (answer, code)

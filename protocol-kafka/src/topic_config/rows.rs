@@ -2,7 +2,7 @@
 
 use super::value::Kind::{Bool, Choice, GzipLevel, Int, Long, Ratio, Replicas, Words};
 use super::{Effect, Importance, Setting, Synonym};
-use Effect::{Acts, Kept, Later};
+use Effect::{Acts, Kept};
 use Importance::{High, Low, Medium};
 
 const ROW: Setting =
@@ -60,28 +60,30 @@ pub const SETTINGS: &[Setting] = &[
         documentation: "Bytes of records between two entries of a segment's index in Apache Kafka. Headwater chooses its own.",
         ..ROW },
     Setting { name: "delete.retention.ms", kind: Long { min: 0 }, default: "86400000",
-        synonym: from("log.cleaner.delete.retention.ms"), importance: Medium, effect: Later,
-        documentation: "How long a compacted topic keeps the mark that a key was deleted, so that a consumer that reads from the \
-            beginning sees it.", ..ROW },
+        synonym: from("log.cleaner.delete.retention.ms"), importance: Medium, effect: Acts,
+        documentation: "How long a compacted topic keeps the mark that a key was deleted (a null value) after the compaction that first \
+            met it, so that a consumer that reads from the beginning sees it.", ..ROW },
     Setting { name: "min.compaction.lag.ms", kind: Long { min: 0 }, default: "0",
-        synonym: from("log.cleaner.min.compaction.lag.ms"), importance: Medium, effect: Later,
-        documentation: "Age below which a record of a compacted topic is never compacted away.", ..ROW },
+        synonym: from("log.cleaner.min.compaction.lag.ms"), importance: Medium, effect: Acts,
+        documentation: "Age below which a record of a compacted topic is never compacted away. Segments are looked at as a whole, by their \
+            newest record.", ..ROW },
     Setting { name: "max.compaction.lag.ms", kind: Long { min: 1 }, default: "9223372036854775807",
-        synonym: from("log.cleaner.max.compaction.lag.ms"), importance: Medium, effect: Later,
-        documentation: "Age at which a record of a compacted topic becomes due for compaction however little there is to gain.",
+        synonym: from("log.cleaner.max.compaction.lag.ms"), importance: Medium, effect: Acts,
+        documentation: "Age at which a record of a compacted topic becomes due for compaction however little there is to gain. The current \
+            segment is closed at that age, when the next record comes.",
         ..ROW },
     Setting { name: "file.delete.delay.ms", kind: Long { min: 0 }, default: "60000",
         synonym: from("log.segment.delete.delay.ms"),
         documentation: "How long Apache Kafka keeps a deleted segment's file. Headwater deletes a file when its last reader is \
             done.", ..ROW },
     Setting { name: "min.cleanable.dirty.ratio", kind: Ratio, default: "0.5", synonym: from("log.cleaner.min.cleanable.ratio"),
-        importance: Medium, effect: Later,
+        importance: Medium, effect: Acts,
         documentation: "Share of a compacted partition that must be uncompacted before compaction is worth its while.", ..ROW },
     Setting { name: "cleanup.policy", kind: Words(&["compact", "delete"]), default: "delete",
         synonym: from("log.cleanup.policy"), importance: High, effect: Acts,
         documentation: "What becomes of old records: `delete` frees them by age and size, `compact` keeps the last one of each \
-            key, both together do both, and an empty list keeps everything. Compaction itself is not there yet: until then a \
-            topic with `compact` keeps all its records.", ..ROW },
+            key, both together do both, and an empty list keeps everything. A topic with `compact` takes no record without a key.",
+        ..ROW },
     Setting { name: "unclean.leader.election.enable", kind: Bool, default: "false",
         synonym: from("unclean.leader.election.enable"),
         documentation: "Whether a replica that lags may become leader at the price of records. A single node has none.", ..ROW },

@@ -45,6 +45,8 @@ pub enum Run {
     Client(Client),
     /// Every client's program against Apache Kafka: a test that fails there is wrong.
     Reference,
+    /// The golden cases live against Headwater and Apache Kafka, their answers compared.
+    Differential,
     /// The benchmark that runs Headwater and Apache Kafka side by side, with these arguments.
     Comparison { arguments: &'static [&'static str] },
 }
@@ -184,6 +186,14 @@ pub const SUITES: &[Suite] = &[
         needs: &[BASH, PYTHON, JAVA, MAVEN],
         minutes_max: 30,
         run: Run::Reference,
+    },
+    Suite {
+        name: "differential",
+        about: "the same requests to Apache Kafka and to Headwater: equal answers but for ids and times",
+        tier: Tier::Long,
+        needs: &[BASH, JAVA, MAVEN],
+        minutes_max: 30,
+        run: Run::Differential,
     },
     Suite {
         name: "comparison",

@@ -22,6 +22,7 @@ enum Kind {
     Timestamp(i32),
     Unsupported,
     Bomb,
+    WithoutKey(Vec<i32>),
 }
 
 fn kind(result: Result<CheckedBatch, BatchError>) -> Result<CheckedBatch, Kind> {
@@ -32,6 +33,7 @@ fn kind(result: Result<CheckedBatch, BatchError>) -> Result<CheckedBatch, Kind> 
         BatchError::Timestamp { record_index, .. } => Kind::Timestamp(record_index),
         BatchError::UnsupportedCodec(_) => Kind::Unsupported,
         BatchError::Bomb { .. } => Kind::Bomb,
+        BatchError::WithoutKey { record_indexes, .. } => Kind::WithoutKey(record_indexes),
     })
 }
 
@@ -229,9 +231,27 @@ fn compacted_topics_need_keys_even_in_closed_batches() {
         let mut records = three();
         assert!(check(fill(BatchBuilder::new().codec(codec), &records), &compacted).is_ok());
         records[1].key = None;
-        refuses(fill(BatchBuilder::new().codec(codec), &records), &compacted, Kind::Invalid(Some(1)));
+        refuses(fill(BatchBuilder::new().codec(codec), &records), &compacted, Kind::WithoutKey(vec![1]));
+        let mut both = records.clone();
+        both[2].key = None;
+        refuses(fill(BatchBuilder::new().codec(codec), &both), &compacted, Kind::WithoutKey(vec![1, 2]));
         records[2].timestamp = NOW.0 * 2;
         refuses(fill(BatchBuilder::new().codec(codec), &records), &compacted, Kind::Timestamp(2));
+    }
+}
+
+/// Each takes some bytes of the answer, so not all of a million are told.
+#[test]
+fn records_without_a_key_are_counted_and_the_first_are_told() {
+    let mut builder = BatchBuilder::new();
+    for _ in 0..3_000 {
+        builder.push(NOW, None, None, &[]).unwrap();
+    }
+    match check(builder.finish().unwrap(), &Rules { key_required: true, ..rules() }) {
+        Err(BatchError::WithoutKey { record_indexes, count }) => {
+            assert_eq!((record_indexes.len(), count), (1_000, 3_000));
+        }
+        other => panic!("{other:?}"),
     }
 }
 

@@ -1,0 +1,53 @@
+//! DeleteGroups: groups without members, and what they have committed.
+
+use crate::call::{Call, Close};
+use crate::context::Context;
+use crate::model::Same;
+use crate::model::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::protocol::StrBytes;
+use std::collections::HashSet;
+
+pub(crate) async fn handle(
+    ctx: &Context,
+    call: &Call,
+    Same(request): DeleteGroupsRequest,
+) -> Result<DeleteGroupsResponse, Close> {
+    let opened = ctx.groups.open(false).await;
+    let mut seen = HashSet::new();
+    let mut queued = Vec::new();
+    for id in request.groups_names {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        let deleted = match opened {
+            _ if id.is_empty() => Err(ResponseError::InvalidGroupId),
+            Ok(_) => ctx.groups.delete(&id),
+            Err(unavailable) => Err(unavailable.0),
+        };
+        queued.push((id, deleted));
+    }
+    let mut results = Vec::with_capacity(queued.len());
+    for (id, deleted) in queued {
+        let code = match deleted {
+            Ok(ack) => {
+                ack.wait().await.map_err(|_| Close::Stopped)?;
+                0
+            }
+            Err(error) => error.code(),
+        };
+        ctx.count_error(call, code);
+        let error_message = message(code, &id);
+        results.push(DeletableGroupResult { group_id: id.0, error_code: code, error_message });
+    }
+    Ok(DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() })
+}
+
+/// The error in words, where the reference has some.
+fn message(code: i16, id: &str) -> Option<StrBytes> {
+    let text = match ResponseError::try_from_code(code)? {
+        ResponseError::GroupIdNotFound => format!("Group {id} not found."),
+        error => error.to_string(),
+    };
+    Some(StrBytes::from_string(text))
+}
