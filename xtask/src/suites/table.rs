@@ -226,7 +226,7 @@ pub const SUITES: &[Suite] = &[
         tier: Tier::Short,
         needs: &[PYTHON, BASH],
         minutes_max: 10,
-        run: Run::Client(Client::Python("tests/clients/event-sourcing/suite.py")),
+        run: Run::Client(Client::Python { program: "tests/clients/event-sourcing/suite.py", packages: PACKAGES }),
     },
     Suite {
         name: "reference",
