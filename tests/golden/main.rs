@@ -234,8 +234,11 @@ macro_rules! played {
 }
 
 played! {
+    alter_client_quotas
     alter_configs
     alter_other_configs
+    alter_partition_reassignments
+    alter_replica_log_dirs
     altered_topics
     api_versions
     codecs
@@ -244,10 +247,15 @@ played! {
     delete_groups
     delete_records
     delete_topics
+    describe_client_quotas
     describe_cluster
     describe_configs
     describe_groups
+    describe_log_dirs
+    describe_producers
+    describe_quorum
     describe_topic_partitions
+    elect_leaders
     fetch
     fetch_sessions
     find_coordinator
@@ -260,15 +268,20 @@ played! {
     internal_topic
     join_group
     leave_group
+    list_config_resources
     list_offsets
+    list_partition_reassignments
     metadata
     offset_commit
     offset_delete
     offset_fetch
     offset_for_leader_epoch
     produce
+    raft_voters
     rebalance
     rebalance_oldest
     static_members
     topic_configs
+    unregister_broker
+    update_features
 }
