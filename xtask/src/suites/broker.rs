@@ -33,6 +33,10 @@ impl Broker {
         let log = command::append(&job.log)?;
         let mut serve = Command::new(&job.server);
         serve.arg("serve").arg("--data-dir").arg(&data).args(["--kafka", &kafka, "--aws", &aws, "--admin", &admin]);
+        if !job.long {
+            // A new group waits three seconds for further members, and each suite makes a dozen groups.
+            serve.args(["--groups-initial-rebalance-delay-ms", "0"]);
+        }
         serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = serve.spawn().with_context(|| format!("cannot run {}", job.server.display()))?;
         let ready = ready_line(&mut child, log)?;
