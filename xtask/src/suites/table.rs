@@ -118,6 +118,14 @@ pub const SUITES: &[Suite] = &[
         run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "crash"] },
     },
     Suite {
+        name: "groups",
+        about: "consumer groups by the thousand, and a server killed during rebalances, 50 rounds",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 60,
+        run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "groups"] },
+    },
+    Suite {
         name: "bad-input",
         about: "clients that misbehave, disks that are full or broken",
         tier: Tier::Part,
