@@ -14,6 +14,8 @@ use kafka_protocol::messages::{GroupId, OffsetFetchResponse, TopicName};
 
 use kafka_protocol::protocol::StrBytes;
 
+/// The first version that can ask about all topics.
+const WITH_ALL_TOPICS: i16 = 2;
 /// The first version that asks about more than one group.
 const WITH_GROUPS: i16 = 8;
 /// The first version that names topics by id.
@@ -26,6 +28,9 @@ pub(crate) async fn handle(
     call: &Call,
     request: OffsetFetchRequest,
 ) -> Result<OffsetFetchResponse, Close> {
+    if call.version < WITH_ALL_TOPICS && request.topics.is_none() {
+        return Err(Close::Refused("OffsetFetch below version 2 must name its topics"));
+    }
     let opened = ctx.groups.open(false).await.map_err(|unavailable| unavailable.0);
     if call.version >= WITH_GROUPS {
         let groups = request.groups.into_iter().map(|group| {

@@ -49,9 +49,7 @@ pub fn differential(job: &Job<'_>) -> Result<Counts> {
     let built = job.workspace.cargo(&["build"]).args(example).status()?;
     ensure!(built.success(), "the release build of golden-record failed");
     let kafka = Kafka::start(job)?;
-    // As kafka.sh tells the reference: a group's first member need not wait, and fewer partitions are made faster.
-    let settings = ["--groups-initial-rebalance-delay-ms", "0", "--groups-offsets-partitions", "4"];
-    let broker = Broker::start_with(job, &settings)?;
+    let broker = Broker::start(job)?;
     let mut program = job.workspace.cargo(&["run"]);
     program.args(example).args(["--", "differ", &kafka.bootstrap(), &broker.bootstrap, CASES]);
     let end = command::run_logged(&mut program, &job.log, job.limit)?;
