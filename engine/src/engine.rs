@@ -8,7 +8,7 @@ use crate::checkpoint::{Checkpointer, Progress};
 use crate::commit::{Committer, Fatal, Step};
 use crate::compaction::Compactor;
 use crate::env::{self, Clock, DirLock, Env, WalMethod};
-use crate::ids::{Epoch, ProducerId, TopicId};
+use crate::ids::{Epoch, ProducerId, Sequence, TopicId};
 use crate::offload::{Offload, Offloaded};
 use crate::recovery::{OpenError, recover};
 use crate::settings::{Durability, Settings};
@@ -17,7 +17,7 @@ use crate::topic::{NewTopic, Topic, TopicError};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -253,6 +253,22 @@ impl Engine {
     /// An id made with the data folder.
     pub fn data_id(&self) -> TopicId {
         self.0.cell.shared.data_id
+    }
+
+    /// The last block of the log whose changes are visible.
+    pub fn last_block(&self) -> Sequence {
+        self.0.cell.published()
+    }
+
+    /// Where everything lies.
+    pub fn data_dir(&self) -> &Path {
+        &self.0.cell.shared.options.data_dir
+    }
+
+    /// Bytes of the filesystem that the data folder lies on: in all, and free. Asks the system, so not for a socket thread.
+    pub fn filesystem_bytes(&self) -> io::Result<(u64, u64)> {
+        let disk = &self.0.cell.shared.env.disk;
+        Ok((disk.total_bytes()?, disk.free_bytes()?))
     }
 
     /// WAL blocks that opening replayed.

@@ -16,6 +16,10 @@ pub(crate) const RESOURCES_ALTERED_MAX: usize = 10_000;
 /// Bytes of all settings of one topic, names included. A change to more is refused as a bad setting.
 pub(crate) const TOPIC_SETTINGS_BYTES_MAX: usize = 64 << 10;
 
+/// Idempotent producers in one answer of DescribeProducers. A partition whose producers would be more is answered with a
+/// throttling error.
+pub(crate) const PRODUCERS_DESCRIBED_MAX: usize = 100_000;
+
 /// Topics in one CreateTopics. Those beyond it are answered with a throttling error.
 pub(crate) const TOPICS_CREATED_MAX: usize = 10_000;
 

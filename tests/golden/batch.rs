@@ -1,11 +1,14 @@
 //! Record batches for requests: `{"$batch": [{"timestamp": 1, "key": "k", "value": "v"}, ...]}` in a case becomes the bytes
-//! of one uncompressed batch, format 2.
+//! of one batch, format 2. Beside it, `"$codec": "gzip"` (`snappy`, `lz4`, `zstd`) compresses the records, and `"$producer":
+//! {"id": 1, "epoch": 0, "sequence": 0}` says who numbers them.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::io::Write;
 
 /// The batch's bytes. Offsets count from 0; the timestamp of a record without one is that of the record before it.
-pub fn build(records: &Value) -> Result<Vec<u8>> {
+pub fn build(batch: &Value) -> Result<Vec<u8>> {
+    let records = &batch["$batch"];
     let records = records.as_array().context("a batch is a list of records")?;
     let first = records.first().and_then(|r| r["timestamp"].as_i64()).context("the first record needs a timestamp")?;
     let mut body = Vec::new();
@@ -30,14 +33,16 @@ pub fn build(records: &Value) -> Result<Vec<u8>> {
         body.extend(one);
     }
     let count = i32::try_from(records.len())?;
+    let (codec, body) = compress(batch["$codec"].as_str(), body)?;
+    let producer = |name: &str, none: i64| batch["$producer"][name].as_i64().unwrap_or(none);
     let mut checked = Vec::new();
-    checked.extend(0i16.to_be_bytes());
+    checked.extend(codec.to_be_bytes());
     checked.extend((count - 1).to_be_bytes());
     checked.extend(first.to_be_bytes());
     checked.extend(largest.to_be_bytes());
-    checked.extend((-1i64).to_be_bytes());
-    checked.extend((-1i16).to_be_bytes());
-    checked.extend((-1i32).to_be_bytes());
+    checked.extend(producer("id", -1).to_be_bytes());
+    checked.extend(i16::try_from(producer("epoch", -1))?.to_be_bytes());
+    checked.extend(i32::try_from(producer("sequence", -1))?.to_be_bytes());
     checked.extend(count.to_be_bytes());
     checked.extend(body);
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &checked) as u32;
@@ -49,6 +54,33 @@ pub fn build(records: &Value) -> Result<Vec<u8>> {
     batch.extend(crc.to_be_bytes());
     batch.extend(checked);
     Ok(batch)
+}
+
+/// The records as a codec writes them, and its number.
+fn compress(codec: Option<&str>, records: Vec<u8>) -> Result<(i16, Vec<u8>)> {
+    Ok(match codec {
+        None => (0, records),
+        Some("gzip") => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(&records)?;
+            (1, encoder.finish()?)
+        }
+        Some("snappy") => {
+            // As snappy-java frames it: magic, version, the oldest version that reads it, then blocks with their sizes.
+            let mut framed = b"\x82SNAPPY\x00\x00\x00\x00\x01\x00\x00\x00\x01".to_vec();
+            let block = snap::raw::Encoder::new().compress_vec(&records)?;
+            framed.extend(u32::try_from(block.len())?.to_be_bytes());
+            framed.extend(block);
+            (2, framed)
+        }
+        Some("lz4") => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(&records)?;
+            (3, encoder.finish()?)
+        }
+        Some("zstd") => (4, zstd::bulk::compress(&records, 3)?),
+        Some(other) => bail!("unknown codec {other}"),
+    })
 }
 
 /// Batches in hex with their leader epochs as zeros: those are the log's, and outside the checksum.

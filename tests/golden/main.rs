@@ -4,6 +4,7 @@
 
 mod batch;
 mod codec;
+mod coverage;
 mod mask;
 mod play;
 mod player;
@@ -16,6 +17,7 @@ mod wire;
 use scenario::Scenario;
 use serde_json::json;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Every case file, by name.
 fn cases() -> Vec<(String, Scenario)> {
@@ -48,6 +50,12 @@ fn every_step_has_an_answer_for_each_of_its_versions() {
             }
         }
     }
+}
+
+#[test]
+fn every_operation_succeeds_and_fails_at_each_of_its_versions() {
+    let gaps = coverage::gaps(&schema::apis().expect("the layouts"), &cases());
+    assert!(gaps.is_empty(), "{} gaps:\n{}", gaps.len(), gaps.join("\n"));
 }
 
 #[test]
@@ -92,7 +100,7 @@ fn epochs_of_earlier_runs_are_known_and_fenced() {
         }
         // Two records in each run.
         let records = json!([{"timestamp": 1000 + run, "key": "a", "value": "b"}, {"key": "c", "value": "d"}]);
-        let records = codec::to_hex(&batch::build(&records).expect("a batch"));
+        let records = codec::to_hex(&batch::build(&json!({ "$batch": records })).expect("a batch"));
         let topics = json!([{"Name": "t", "PartitionData": [{"Index": 0, "Records": records}]}]);
         let produced = ask("Produce", 8, json!({ "Acks": -1, "TimeoutMs": 1000, "TopicData": topics }));
         assert_eq!(produced["Responses"][0]["PartitionResponses"][0]["BaseOffset"], run * 2);
@@ -204,7 +212,7 @@ fn check(name: &str) {
     let scenario = play::load(&path).expect("the case file");
     let apis = schema::apis().expect("the layouts");
     let server = server::Server::start();
-    let found = play::compare(&apis, server.address, &scenario).expect("playing the case");
+    let found = play::compare(&apis, server.address, &scenario, Duration::ZERO).expect("playing the case");
     assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
 }
 
@@ -225,36 +233,52 @@ macro_rules! played {
 }
 
 played! {
+    alter_client_quotas
     alter_configs
     alter_other_configs
+    alter_partition_reassignments
+    alter_replica_log_dirs
     altered_topics
     api_versions
+    codecs
     create_partitions
     create_topics
     delete_groups
     delete_records
     delete_topics
+    describe_client_quotas
     describe_cluster
     describe_configs
     describe_groups
+    describe_log_dirs
+    describe_producers
+    describe_quorum
     describe_topic_partitions
+    elect_leaders
     fetch
+    fetch_sessions
     find_coordinator
     group_protocols
     group_timeouts
+    idempotent
     incremental_alter_configs
     init_producer_id
     join_group
     leave_group
+    list_config_resources
     list_offsets
+    list_partition_reassignments
     metadata
     offset_commit
     offset_delete
     offset_fetch
     offset_for_leader_epoch
     produce
+    raft_voters
     rebalance
     rebalance_oldest
     static_members
     topic_configs
+    unregister_broker
+    update_features
 }

@@ -18,6 +18,8 @@ pub struct Masks {
     members: BTreeMap<String, String>,
     /// Names of all member ids, those too that a later one took the name from: with `{v}`, and the version that it stands for.
     member_names: BTreeMap<String, (String, i16)>,
+    /// Ids of fetch sessions by the connections that got them.
+    sessions: BTreeMap<String, i64>,
     /// The version that is being played.
     version: i16,
     /// The folder of the logs, as far as an answer told it.
@@ -49,6 +51,11 @@ impl Masks {
     pub fn learn_member(&mut self, name: &str, version: i16, id: &str) {
         self.members.insert(versioned(name, version), id.to_owned());
         self.member_names.insert(id.to_owned(), (name.to_owned(), version));
+    }
+
+    /// Takes over the id of the fetch session that a connection got.
+    pub fn learn_session(&mut self, connection: &str, id: i64) {
+        self.sessions.insert(connection.to_owned(), id);
     }
 
     /// Replaces what this run chose by names.
@@ -138,14 +145,14 @@ impl Masks {
         Ok(match request {
             Value::Array(items) => items.iter().map(|i| self.fill(i, version)).collect::<Result<Vec<_>>>()?.into(),
             Value::Object(object) => {
-                if let Some(records) = object.get("$batch") {
-                    return Ok(json!(to_hex(&batch::build(&self.fill(records, version)?)?)));
-                }
                 let mut filled = Map::new();
                 for (name, value) in object {
                     filled.insert(name.clone(), self.fill(value, version)?);
                 }
-                Value::Object(filled)
+                match filled.contains_key("$batch") {
+                    true => json!(to_hex(&batch::build(&Value::Object(filled))?)),
+                    false => Value::Object(filled),
+                }
             }
             Value::String(text) => self.fill_text(&versioned(text, version))?,
             plain => plain.clone(),
@@ -161,6 +168,9 @@ impl Masks {
         }
         if let Some(member) = name.strip_prefix("member:") {
             return Ok(json!(self.members.get(member).with_context(|| format!("no answer told the id of {member}"))?));
+        }
+        if let Some(connection) = name.strip_prefix("session:") {
+            return Ok(json!(self.sessions.get(connection).with_context(|| format!("{connection} got no session"))?));
         }
         let epoch = || self.epoch.context("no answer told an epoch");
         Ok(match name {

@@ -76,10 +76,10 @@ pub fn record(apis: &Apis, address: SocketAddr, scenario: &mut Scenario) -> Resu
     Ok(())
 }
 
-/// Plays the case and tells where the answers differ from the recorded ones.
-pub fn compare(apis: &Apis, address: SocketAddr, scenario: &Scenario) -> Result<Vec<String>> {
-    // Headwater must need no pause: what it has answered holds.
-    let masks = set_up(apis, address, scenario, Duration::ZERO)?;
+/// Plays the case and tells where the answers differ from the recorded ones, with a pause behind changes: `SETTLE` for the
+/// reference, none for Headwater, because what it has answered holds.
+pub fn compare(apis: &Apis, address: SocketAddr, scenario: &Scenario, settle: Duration) -> Result<Vec<String>> {
+    let masks = set_up(apis, address, scenario, settle)?;
     let mut player = Player::new(apis, address, scenario, masks);
     let mut found = Vec::new();
     for (index, step) in scenario.steps.iter().enumerate() {
@@ -93,6 +93,9 @@ pub fn compare(apis: &Apis, address: SocketAddr, scenario: &Scenario) -> Result<
                 }
                 Ok(_) => {}
                 Err(error) => found.push(format!("{place}: {error:#}")),
+            }
+            if CHANGES.contains(&step.api.as_str()) {
+                std::thread::sleep(settle);
             }
             Ok(())
         })?;

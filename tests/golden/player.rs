@@ -93,6 +93,9 @@ impl<'a> Player<'a> {
             let name = if asked.member.is_empty() { &asked.connection } else { &asked.member };
             self.masks.learn_member(name, version, id);
         }
+        if let Some(id) = answer["SessionId"].as_i64().filter(|id| *id > 0) {
+            self.masks.learn_session(&versioned(&asked.connection, version), id);
+        }
         let answer = self.masks.cover(&api.response.fields, version, &answer);
         let mut answer = Masks::restore(&asked.request, version, &answer);
         for path in self.unordered {

@@ -14,6 +14,7 @@ use crate::schema::{Api, Field, Kind, Versions};
 use crate::wire::Wire;
 use anyhow::{Context, Result, bail, ensure};
 use headwater_protocol_kafka::TABLE;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -97,8 +98,10 @@ pub fn watch(apis: &Apis, address: SocketAddr) -> Result<Seen> {
     Ok(grouped)
 }
 
-/// What of the frames differs, and the reasons of those differences that are meant.
+/// What of the frames differs and is not meant to.
 pub fn differences(apis: &Apis, ours: &Seen, reference: &Seen) -> Result<Vec<String>> {
+    let known = known()?;
+    ensure!(known.iter().all(|known| !known.reason.is_empty()), "a difference without a reason");
     let mut found = Vec::new();
     for frame in frames(apis)? {
         let row = frame.api.as_ref().map(|api| TABLE.iter().find(|row| row.name == api));
@@ -119,31 +122,22 @@ pub fn differences(apis: &Apis, ours: &Seen, reference: &Seen) -> Result<Vec<Str
             scenario::answer_at(api, answers, frame.version)
         };
         let (answer, expected) = (at(ours)?, at(reference)?);
-        if answer != expected && reason(&frame.kind, &frame.name).is_none() {
+        if answer != expected && !known.iter().any(|known| frame.kind.starts_with(&known.frames)) {
             found.push(format!("{place}: {answer}, expected {expected}"));
         }
     }
     Ok(found)
 }
 
-/// Where Headwater means to differ.
-pub const KNOWN: &[(&str, &str, &str)] = &[
-    (
-        "a text that is none",
-        "*",
-        "Headwater closes the connection; the reference puts U+FFFD in the place of what is no UTF-8",
-    ),
-    ("a negative length", "*", "only -1 is null; the reference takes any negative length for it where null may be"),
-    (
-        "a great tag number",
-        "*",
-        "an unknown tag above the count of bytes behind it is refused like a length that cannot be",
-    ),
-];
+/// Where Headwater means to differ: a kind of frames, by how its name begins, and the reason.
+#[derive(Deserialize)]
+struct Known {
+    frames: String,
+    reason: String,
+}
 
-fn reason(kind: &str, name: &str) -> Option<&'static str> {
-    let known = KNOWN.iter().find(|(of, at, _)| kind.starts_with(of) && (*at == "*" || *at == name));
-    known.map(|(_, _, reason)| *reason)
+fn known() -> Result<Vec<Known>> {
+    serde_json::from_str(include_str!("known_frames.json")).context("known_frames.json")
 }
 
 /// Reads what `save` wrote.

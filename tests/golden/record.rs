@@ -53,7 +53,9 @@ fn main() -> Result<()> {
                 // What an interrupted run left behind.
                 play::wipe(&apis, address)?;
                 if *verb == "check" {
-                    play::compare(&apis, address, &scenario)?.iter().for_each(|line| println!("{case}: {line}"));
+                    play::compare(&apis, address, &scenario, play::SETTLE)?
+                        .iter()
+                        .for_each(|line| println!("{case}: {line}"));
                 } else {
                     play::record(&apis, address, &mut scenario)?;
                     let text = scenario::pretty(&serde_json::to_value(&scenario)?)?;

@@ -45,10 +45,11 @@ pub struct Step {
     /// What a member id that the answer gives out is called: `<member:NAME>`. The connection's name when there is none here.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub member: String,
-    /// `<id:NAME>`, `<member:NAME>`, `<node>`, `<epoch>` become what earlier answers told.
+    /// `<id:NAME>`, `<member:NAME>`, `<session:CONNECTION>`, `<node>`, `<epoch>` become what earlier answers told.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub request: Value,
-    /// Where Headwater means to differ: path to reason.
+    /// Where Headwater means to differ: path to reason, for `docs/differences.md` too. A reason that begins with `compared`
+    /// tells where else the field is compared.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_compared: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use headwater_engine::batch::{self, BatchBuilder, CheckedBatch, Codec, TimestampType};
 use headwater_engine::{Epoch, Offset, ProducerId, TimestampMs};
+use std::sync::OnceLock;
 
 /// What a batch is made from.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Recipe {
     pub is_stamped: bool,
     /// Id, epoch, first sequence.
     pub producer: Option<(i64, i16, i32)>,
+    /// How many keys there are; then some values are null. None: a key for each record, nearly.
+    pub keys: Option<u64>,
     /// Makes the content differ from that of other batches.
     pub salt: u64,
 }
@@ -22,7 +25,7 @@ impl Recipe {
     /// A small batch.
     pub fn small(timestamp: i64, salt: u64) -> Recipe {
         let codec = Codec::None;
-        Recipe { records: 2, value_size: 40, codec, timestamp, is_stamped: false, producer: None, salt }
+        Recipe { records: 2, value_size: 40, codec, timestamp, is_stamped: false, producer: None, keys: None, salt }
     }
 
     pub fn build(&self) -> CheckedBatch {
@@ -38,7 +41,10 @@ impl Recipe {
             let value: Vec<u8> = word.iter().copied().cycle().take(self.value_size as usize).collect();
             // Timestamps that go up and down within a batch.
             let timestamp = if self.timestamp < 0 { -1 } else { self.timestamp + (record as i64 * 7) % 5 };
-            builder.push(TimestampMs(timestamp), Some(&word[..2]), Some(&value), &[]).expect("a short record");
+            let key = self.keys.map(|count| [b'k', (u64::from(word[0]) % count) as u8]);
+            let key = key.as_ref().map_or(&word[..2], |key| &key[..]);
+            let value = Some(&value[..]).filter(|_| self.keys.is_none() || word[1] % 6 > 0);
+            builder.push(TimestampMs(timestamp), Some(key), value, &[]).expect("a short record");
         }
         builder.build().expect("a batch with records")
     }
@@ -53,13 +59,37 @@ pub struct Stored {
     pub base: i64,
     pub epoch: i32,
     pub append_time: i64,
+    rows: OnceLock<Vec<Row>>,
+}
+
+/// A record, as it must be read for as long as it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// The records of a batch.
+pub fn rows(batch: &Bytes) -> Result<Vec<Row>, String> {
+    let records = batch::records_of(batch, 64 << 20).map_err(|error| error.to_string())?;
+    let each = records.iter().map(|record| {
+        record.map_err(|error| error.to_string()).map(|record| Row {
+            offset: record.offset.0,
+            timestamp: record.timestamp.0,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+        })
+    });
+    each.collect()
 }
 
 impl Stored {
     pub fn new(batch: &CheckedBatch, base: i64, epoch: Epoch, append_time: TimestampMs) -> Stored {
         let patch = batch.header().patch(Offset(base), epoch);
         let bytes = [patch.as_slice(), &batch.bytes()[patch.len()..]].concat().into();
-        Stored { batch: batch.clone(), bytes, base, epoch: epoch.0, append_time: append_time.0 }
+        Stored { batch: batch.clone(), bytes, base, epoch: epoch.0, append_time: append_time.0, rows: OnceLock::new() }
     }
 
     /// The offset behind its last record.
@@ -71,9 +101,13 @@ impl Stored {
         self.batch.header().max_timestamp.0
     }
 
+    /// Its records.
+    pub fn rows(&self) -> &[Row] {
+        self.rows.get_or_init(|| rows(&self.bytes).expect("a valid batch"))
+    }
+
     /// Offset and timestamp of each record.
     pub fn records(&self) -> Vec<(i64, i64)> {
-        let records = batch::records_of(&self.bytes, 64 << 20).expect("a valid batch");
-        records.iter().map(|record| record.expect("a valid record")).map(|r| (r.offset.0, r.timestamp.0)).collect()
+        self.rows().iter().map(|row| (row.offset, row.timestamp)).collect()
     }
 }

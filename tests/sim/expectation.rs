@@ -1,6 +1,7 @@
 //! Holding an engine that was opened after a stop against what must be there.
 
 use crate::batches::Stored;
+use crate::compacted::{self, Policy};
 use crate::ensure;
 use crate::state::{Event, PartitionState, State};
 use bytes::Bytes;
@@ -104,7 +105,12 @@ pub fn compare(state: &State, engine: &Engine) -> Result<(), String> {
             let partition = found.partition(index as u32).ok_or_else(|| format!("{name} has no partition {index}"))?;
             let place = format!("{name}/{index}");
             let bytes = read_all(&partition).map_err(|why| format!("{place}: {why}"))?;
-            compare_bytes(&due.batches, &bytes).map_err(|why| format!("{place}: {why}"))?;
+            let now = engine.clock().wall().0;
+            let compared = match Policy::of(&topic.settings) {
+                None => compare_bytes(&due.batches, &bytes),
+                Some(policy) => compacted::left(due, &bytes.into(), due.log_start, policy, now).map(|_| ()),
+            };
+            compared.map_err(|why| format!("{place}: {why}"))?;
             compare_epochs(due, &partition).map_err(|why| format!("{place}: {why}"))?;
         }
     }

@@ -2,7 +2,9 @@
 //! there; never silently gone, never served wrong.
 
 use crate::batches::Recipe;
+use crate::compacted::{self, Policy};
 use crate::draw::{Draw, mix};
+use crate::ensure;
 use crate::expectation::{compare, read};
 use crate::is_long;
 use crate::stops::{Lookout, When};
@@ -83,15 +85,20 @@ pub fn filled(wal_depth: usize) -> Frozen {
         let mut world = World::new(config, Lookout::new(4, When::Never))?;
         world.create("orders", 2, &[("segment.bytes", "450")]);
         world.create("audit", 1, &[]);
+        let ratio = ("min.cleanable.dirty.ratio", "0");
+        world.create("state", 1, &[("segment.bytes", "900"), ("cleanup.policy", "compact"), ratio]);
         world.drain()?;
         for number in 0..12 {
             append(&mut world, 0, number % 2, |recipe| recipe.timestamp += number as i64)?;
+            append(&mut world, 2, 0, |recipe| (recipe.keys, recipe.records) = (Some(9), 4))?;
             append(&mut world, 1, 0, |recipe| recipe.codec = Codec::Lz4)?;
             world.commit()?;
         }
         world.drain()?;
         world.tend()?;
         world.checkpoint()?;
+        world.compact_all()?;
+        ensure!(world.engine.stats().compaction_dropped_records > 0, "there are compacted segments");
         append(&mut world, 0, 0, |_| ())?;
         world.checkpoint()?;
         world.tend()?;
@@ -172,6 +179,10 @@ fn check_repair(frozen: &Frozen, disk: &SimDisk) {
         for (index, due) in topic.partitions.iter().enumerate() {
             let partition = found.partition(index as u32).expect("as many partitions");
             let all = crate::expectation::read_all(&partition).expect("readable");
+            if Policy::of(&topic.settings).is_some() {
+                compacted::found(due, &all.into(), 0).expect("what was appended");
+                continue;
+            }
             let due: Vec<u8> = due.batches.iter().flat_map(|batch| batch.bytes.to_vec()).collect();
             assert!(due.starts_with(&all), "a repair keeps a prefix");
         }
@@ -322,6 +333,8 @@ fn read_around(frozen: &Frozen, engine: &Engine, what: &str) -> bool {
             let partition = found.partition(index as u32).expect("the catalogue is whole");
             assert_eq!(partition.bounds().high_watermark, Offset(due.next), "{what}");
             // Each read goes to an offset of its own, in an order that keeps caches from helping.
+            let policy = Policy::of(&topic.settings);
+            let now = engine.clock().wall().0;
             for from in (0..due.next).rev().step_by(3) {
                 for bytes_max in [1, 300, 1 << 20] {
                     let from = Offset(from);
@@ -330,12 +343,28 @@ fn read_around(frozen: &Frozen, engine: &Engine, what: &str) -> bool {
                         met = true;
                         continue;
                     };
+                    if let Some(policy) = policy {
+                        let found = compacted::found(due, &bytes, from.0);
+                        let found = found.unwrap_or_else(|why| panic!("{what}: from offset {from}: {why}"));
+                        let gone = compacted::check_gone(due, &found.rows, (from.0, next.0), policy, now);
+                        gone.unwrap_or_else(|why| panic!("{what}: from offset {from}: {why}"));
+                        continue;
+                    }
                     let batches = due.batches.iter().filter(|batch| batch.end() > from.0 && batch.base < next.0);
                     let right: Vec<u8> = batches.flat_map(|batch| batch.bytes.to_vec()).collect();
                     assert!(bytes == right, "{what}: damaged bytes were served from offset {from}");
                 }
             }
-            let records: Vec<(i64, i64)> = due.batches.iter().flat_map(|batch| batch.records()).collect();
+            let mut records: Vec<(i64, i64)> = due.batches.iter().flat_map(|batch| batch.records()).collect();
+            if policy.is_some() {
+                // What is left of it, when that can be read.
+                let Ok(bytes) = crate::expectation::read_all(&partition) else {
+                    met = true;
+                    continue;
+                };
+                let found = compacted::found(due, &bytes.into(), 0).unwrap_or_else(|why| panic!("{what}: {why}"));
+                records = found.rows.into_iter().map(|row| (row.offset, row.timestamp)).collect();
+            }
             for at in records.iter().map(|record| record.1).step_by(7) {
                 let right = records.iter().find(|record| record.1 >= at).map(|record| record.0);
                 match partition.find_time(TimestampMs(at)) {

@@ -13,6 +13,8 @@
 //! ```
 
 mod batches;
+mod compacted;
+mod compaction;
 mod draw;
 mod expectation;
 mod faults;

@@ -25,6 +25,7 @@ fn config(seed: u64, draw: &Draw) -> Config {
         open_files_max: draw.pick(&[4, 64]),
         cold: draw.pick(&[0.0, 0.0, 0.5]),
         queued_commands_max: draw.pick(&[8, 512]),
+        compaction_map_bytes_max: draw.pick(&[1_500, 5_000, 1 << 20]),
         ..Config::new(seed)
     }
 }
@@ -78,8 +79,16 @@ pub struct Ran {
 pub fn act(mut world: World, draw: &Draw) -> Step<World> {
     match draw.below(100) {
         0..=44 => append(&mut world, draw)?,
-        45..=64 => {
+        45..=60 => {
             world.commit()?;
+        }
+        61..=64 => {
+            for _ in 0..draw.within(1..=6) {
+                world.compact()?;
+                if draw.chance(0.3) {
+                    world.commit()?;
+                }
+            }
         }
         65..=69 => read(&mut world, draw)?,
         70..=72 => {
@@ -194,8 +203,16 @@ fn create(world: &mut World, draw: &Draw) {
     if draw.chance(0.3) {
         settings.push(("retention.bytes", draw.pick(&["0", "1000", "10000"])));
     }
-    if draw.chance(0.1) {
-        settings.push(("cleanup.policy", draw.pick(&["compact", "compact,delete"])));
+    if draw.chance(0.4) {
+        settings.push(("cleanup.policy", draw.pick(&["compact", "compact", "compact,delete"])));
+        settings.push(("min.cleanable.dirty.ratio", draw.pick(&["0", "0.3", "0.5"])));
+        settings.push(("delete.retention.ms", draw.pick(&["0", "20000", "10000000"])));
+        if draw.chance(0.2) {
+            settings.push(("min.compaction.lag.ms", draw.pick(&["1000", "30000"])));
+        }
+        if draw.chance(0.2) {
+            settings.push(("max.compaction.lag.ms", draw.pick(&["5000", "60000"])));
+        }
     }
     if draw.chance(0.2) {
         settings.push(("headwater.durability", draw.pick(&["fsync", "os"])));
@@ -253,7 +270,9 @@ fn append(world: &mut World, draw: &Draw) -> Step {
         _ => world.now(),
     };
     let salt = world.salt();
-    let recipe = Recipe { records, value_size, codec, timestamp, is_stamped: draw.chance(0.1), producer, salt };
+    let is_compacted = world.partition(key, index).is_some_and(|partition| partition.settings().compacts);
+    let keys = (is_compacted && draw.chance(0.9)).then(|| draw.within(1..=20));
+    let recipe = Recipe { records, value_size, codec, timestamp, is_stamped: draw.chance(0.1), producer, keys, salt };
     let (recipe, repeats) = match producer.and_then(|producer| repeated(world, key, index, producer)) {
         Some(recipe) => (recipe, true),
         None => (recipe, false),

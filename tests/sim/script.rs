@@ -30,7 +30,7 @@ fn append_rounds(world: &mut World, key: usize, count: usize, size: u64) -> Step
     world.drain()
 }
 
-fn read_everything(world: &mut World) -> Step {
+pub fn read_everything(world: &mut World) -> Step {
     let partitions: Vec<(usize, usize, i64)> = {
         let model = world.model();
         let partitions = |key: usize, topic: &crate::state::TopicState| {
@@ -165,7 +165,10 @@ pub fn script(mut world: World) -> Step<World> {
     Ok(world)
 }
 
-fn run(config: Config, when: When) -> (Result<u64, String>, u64) {
+/// What happens on a machine.
+pub type Script = fn(World) -> Step<World>;
+
+fn run(config: Config, when: When, script: Script) -> (Result<u64, String>, u64) {
     let lookout = Lookout::new(config.seed, when);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let world = script(World::new(config, lookout.clone())?)?;
@@ -183,18 +186,18 @@ fn run(config: Config, when: When) -> (Result<u64, String>, u64) {
 }
 
 /// Runs the script once undisturbed, then once for each operation.
-fn stop_everywhere(config: &Config) {
-    let (whole, _) = run(config.clone(), When::Never);
+pub fn stop_everywhere(config: &Config, script: Script, test: &str) {
+    let (whole, _) = run(config.clone(), When::Never, script);
     let operations = whole.unwrap_or_else(|why| panic!("undisturbed, with {config:?}: {why}"));
     let alone =
         std::env::var("HEADWATER_SIM_STOP").ok().map(|text| text.parse().expect("HEADWATER_SIM_STOP is a number"));
     let mut looks = 0;
     for operation in alone.map_or(1..=operations, |alone: u64| alone..=alone) {
-        let (outcome, looked) = run(config.clone(), When::Stop(operation));
+        let (outcome, looked) = run(config.clone(), When::Stop(operation), script);
         looks += looked;
         if let Err(why) = outcome {
             panic!(
-                "stopped after operation {operation} of {operations}, with {config:?}: {why}\nto run this alone: HEADWATER_SIM_STOP={operation} cargo test -p headwater-tests --test sim --release script"
+                "stopped after operation {operation} of {operations}, with {config:?}: {why}\nto run this alone: HEADWATER_SIM_STOP={operation} cargo test -p headwater-tests --test sim --release {test}"
             );
         }
     }
@@ -203,15 +206,15 @@ fn stop_everywhere(config: &Config) {
 
 #[test]
 fn a_scripted_run_survives_a_stop_at_every_operation() {
-    stop_everywhere(&Config::new(1));
+    stop_everywhere(&Config::new(1), script, "scripted_run");
 }
 
 #[test]
 fn a_scripted_run_survives_a_stop_at_every_operation_one_wal_write_at_a_time() {
-    stop_everywhere(&Config { wal_depth: 1, ..Config::new(2) });
+    stop_everywhere(&Config { wal_depth: 1, ..Config::new(2) }, script, "scripted_run");
 }
 
 #[test]
 fn a_scripted_run_in_mode_os_loses_nothing_to_a_kill_and_is_cut_cleanly_by_a_power_cut() {
-    stop_everywhere(&Config { durability: Durability::Os, ..Config::new(3) });
+    stop_everywhere(&Config { durability: Durability::Os, ..Config::new(3) }, script, "scripted_run");
 }

@@ -1,9 +1,10 @@
 //! A simulated machine with an engine on it, driven by hand, and the model of what that engine was asked.
 
 use crate::batches::{Recipe, Stored};
+use crate::compacted::{self, Policy};
 use crate::draw::mix;
 use crate::ensure;
-use crate::expectation::{Expectation, read};
+use crate::expectation::{Expectation, read, read_all};
 use crate::model::{Answer, Model};
 use crate::state::{Event, Judgement, Key};
 use crate::stops::Lookout;
@@ -50,6 +51,7 @@ pub struct Config {
     pub cold: f64,
     pub queued_commands_max: usize,
     pub disk_reserve_bytes: u64,
+    pub compaction_map_bytes_max: usize,
 }
 
 impl Config {
@@ -64,6 +66,7 @@ impl Config {
             cold: 0.0,
             queued_commands_max: 512,
             disk_reserve_bytes: 0,
+            compaction_map_bytes_max: 1 << 20,
         }
     }
 
@@ -75,6 +78,7 @@ impl Config {
             open_files_max: self.open_files_max,
             queued_commands_max: self.queued_commands_max,
             disk_reserve_bytes: self.disk_reserve_bytes,
+            compaction_map_bytes_max: self.compaction_map_bytes_max,
             ..Options::new("data".into())
         }
     }
@@ -311,6 +315,35 @@ impl World {
             self.model().checkpoint_ended();
         }
         Ok(has_more)
+    }
+
+    /// The next part of a compaction pass. Says whether there is more of it.
+    pub fn compact(&mut self) -> Step<bool> {
+        let goes_on = self.drive.compact();
+        self.lookout.check()?;
+        if self.disk.is_stopped() {
+            // It minds nothing; whoever moves the engine next learns of it.
+            self.lookout.ended(&self.disk);
+            return Err(End::Stopped);
+        }
+        Ok(goes_on)
+    }
+
+    /// Compacts until nothing is due.
+    pub fn compact_all(&mut self) -> Step {
+        for _ in 0..100_000 {
+            if !self.compact()? {
+                return Ok(());
+            }
+            let stats = self.engine.stats();
+            if !self.commit()? && stats.wal_used * 2 > stats.wal_size {
+                // The WAL may be full.
+                self.begin_checkpoint();
+                self.step_checkpoint()?;
+                self.tend()?;
+            }
+        }
+        Err(End::Wrong(format!("compaction does not end: {:?}", self.engine.stats())))
     }
 
     pub fn sweep(&mut self) -> Step<usize> {
@@ -558,7 +591,11 @@ impl World {
             let Some(handle) = model.handles.get(key) else { continue };
             let settings = handle.settings();
             for (index, partition) in topic.partitions.iter().enumerate() {
-                let starts = partition.retention_starts(now, settings.retention_ms, settings.retention_bytes);
+                // Which records a compacted segment still has, and so how old and how large it is, is not known here.
+                let starts = match settings.compacts {
+                    true => partition.batches.iter().map(|batch| batch.end()).collect(),
+                    false => partition.retention_starts(now, settings.retention_ms, settings.retention_bytes),
+                };
                 if settings.deletes && !starts.is_empty() {
                     events.push((topic.name.clone(), Event::Retain { key: *key, partition: index, starts }));
                 }
@@ -587,6 +624,17 @@ impl World {
             return Ok(());
         }
         let (bytes, next) = read(&partition, request).map_err(|why| format!("a read from {from}: {why}"))?;
+        if let Some(policy) = model.published.topics.get(&key).and_then(|topic| Policy::of(&topic.settings)) {
+            let said = |why| format!("a read from {from}: {why}");
+            let found = compacted::found(due, &bytes, from).map_err(said)?;
+            ensure!(found.next == next.0, "a read from {from} says that it came to {next}, not {}", found.next);
+            let now = self.engine.clock().wall().0;
+            compacted::check_gone(due, &found.rows, (from, found.next), policy, now).map_err(said)?;
+            let fits = bytes.len() <= request.bytes_max || (found.batches == 1 && request.at_least_one);
+            ensure!(fits, "{} bytes for {request:?}", bytes.len());
+            ensure!(found.batches > 0 || from == end || !request.at_least_one, "nothing comes for {request:?}");
+            return Ok(());
+        }
         let wanted = due.batches.iter().filter(|batch| batch.end() > from);
         let mut rest = &bytes[..];
         let (mut reached, mut count) = (from, 0);
@@ -615,8 +663,19 @@ impl World {
         let Some(due) = model.published.partition(key, index) else { return Ok(()) };
         let log_start = partition.bounds().log_start.0;
         let epoch_of = |offset: i64| due.batches.iter().find(|batch| batch.end() > offset).map_or(0, |b| b.epoch);
-        let records = due.batches.iter().flat_map(|batch| batch.records());
-        let kept: Vec<(i64, i64)> = records.filter(|record| record.0 >= log_start).collect();
+        let kept: Vec<(i64, i64)> = match model.published.topics.get(&key).and_then(|topic| Policy::of(&topic.settings))
+        {
+            Some(policy) => {
+                let bytes = read_all(&partition).map_err(|why| format!("before looking for a time: {why}"))?.into();
+                let now = self.engine.clock().wall().0;
+                let left = compacted::left(due, &bytes, log_start, policy, now)?;
+                left.into_iter().map(|row| (row.offset, row.timestamp)).collect()
+            }
+            None => {
+                let records = due.batches.iter().flat_map(|batch| batch.records());
+                records.filter(|record| record.0 >= log_start).collect()
+            }
+        };
         let found = partition.find_time(TimestampMs(at)).map_err(|error| format!("looking for time {at}: {error}"))?;
         let found = found.map(|point| (point.offset.0, point.timestamp.0, point.epoch.0));
         let wanted = kept.iter().find(|record| record.1 >= at).map(|record| (record.0, record.1, epoch_of(record.0)));

@@ -92,6 +92,7 @@ pub struct Committer {
 impl Committer {
     pub fn new(cell: Arc<Cell>, receiver: Receiver<Queued>, device: Box<dyn WalDevice>, resume: Resume) -> Committer {
         let published = Sequence(resume.next.0 - 1);
+        cell.note_published(published);
         Committer {
             cell,
             receiver,
@@ -396,6 +397,7 @@ impl Committer {
             acks.extend(ack);
         }
         self.published = round.sequence;
+        self.cell.note_published(round.sequence);
         self.published_crc = round.crc;
         self.published_end = round.end;
         if round.sync {

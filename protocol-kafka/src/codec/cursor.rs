@@ -32,6 +32,10 @@ impl Cursor {
         Ok(self.0.try_get_i16()?)
     }
 
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+        Ok(self.0.try_get_u16()?)
+    }
+
     pub(crate) fn i32(&mut self) -> Result<i32, Malformed> {
         Ok(self.0.try_get_i32()?)
     }

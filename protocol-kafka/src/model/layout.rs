@@ -60,6 +60,7 @@ macro_rules! plain {
 plain! {
     i8, i8, put_i8;
     i16, i16, put_i16;
+    u16, u16, put_u16;
     i32, i32, put_i32;
     i64, i64, put_i64;
 }

@@ -4,6 +4,7 @@
 //! Where a newer version only gave a number a new meaning, the crate's type goes on under [`Same`]. Where it has new fields,
 //! `layout.rs` describes the whole message anew, all of its versions. `codec` reads and writes both like the crate's own.
 
+pub(crate) mod add_raft_voter;
 pub(crate) mod api_versions;
 pub(crate) mod delete_groups;
 pub(crate) mod describe_log_dirs;
@@ -14,13 +15,19 @@ pub(crate) mod offset_fetch;
 
 use crate::codec::{FromWire, Malformed, ToWire, Unencodable};
 use bytes::{Bytes, BytesMut};
+#[cfg(test)]
 use kafka_protocol::messages::ApiKey;
 
 /// The highest version served of each API where it is above the crate's. OffsetCommit and OffsetFetch are not among them: the
 /// crate says 10, writes its answers in it, and cannot read its requests.
 #[cfg(test)]
-pub(crate) const NEWER: &[(ApiKey, i16)] =
-    &[(ApiKey::ListOffsets, 11), (ApiKey::ApiVersions, 5), (ApiKey::DescribeLogDirs, 5), (ApiKey::DeleteGroups, 3)];
+pub(crate) const NEWER: &[(ApiKey, i16)] = &[
+    (ApiKey::ListOffsets, 11),
+    (ApiKey::ApiVersions, 5),
+    (ApiKey::DescribeLogDirs, 5),
+    (ApiKey::DeleteGroups, 3),
+    (ApiKey::AddRaftVoter, 1),
+];
 
 /// A message of the crate whose bytes are the same in all versions after `LAST`, the last that the crate knows.
 #[derive(Debug, Default)]

@@ -37,6 +37,9 @@ pub(crate) async fn handle(
         });
         return Ok(OffsetFetchResponse::default().with_groups(groups.collect()));
     }
+    if call.version == 1 && request.topics.is_none() {
+        return Err(Close::Refused("null where version 1 allows none"));
+    }
     let group = OffsetFetchRequestGroup {
         group_id: request.group_id,
         topics: request.topics,

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 /// How far a batch may inflate.
-const INFLATED_SIZE_MAX: usize = 1 << 30;
+pub const INFLATED_SIZE_MAX: usize = 1 << 30;
 
 /// Calls `visit` with each record of the span, in order, until it breaks off. Batches are checked before their records are
 /// shown; markers of transactions are left out.

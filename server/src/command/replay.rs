@@ -58,8 +58,8 @@ pub struct ReplayArgs {
     file: PathBuf,
     #[command(flatten)]
     layout: Layout,
-    /// Write record batches as they are stored, which `headwater log dump` reads; one partition only. The first and the last
-    /// batch are whole, even where the range begins or ends inside
+    /// Write record batches as they are stored, which `headwater log dump` reads; one partition only. A batch in which the
+    /// range begins or ends loses the records outside
     #[arg(long, conflicts_with_all = ["format", "key_separator", "delimiter"])]
     raw: bool,
     /// Connections to each broker, if there are as many partitions
@@ -109,7 +109,7 @@ async fn replay(args: &ReplayArgs, threads: usize) -> Result<(), Failure> {
     let write = write(receiver, &buffers, &mut out, &mut progress);
     let result = both(fetch, write).await;
     progress.clear();
-    result.map_err(|failure| told(failure, &progress))?;
+    result.map_err(|failure| told(failure, &progress, fetcher.spans()))?;
     if !args.quiet {
         eprintln!("{}", progress.sum());
     }
@@ -168,10 +168,14 @@ async fn write(
     Ok(())
 }
 
-/// Says how much was written before a failure; a closed pipe is none.
-fn told(mut failure: Failure, progress: &Progress) -> Failure {
-    if !failure.message.is_empty() {
-        failure.message = format!("{} ({} records were written before)", failure.message, progress.records());
+/// Says how much was written before a failure, and where one partition goes on; a closed pipe is none.
+fn told(mut failure: Failure, progress: &Progress, spans: &[Span]) -> Failure {
+    if failure.message.is_empty() {
+        return failure;
+    }
+    failure.message = format!("{} ({} records were written before)", failure.message, progress.records());
+    if let ([Span { topic, partition, .. }], Some(next), None) = (spans, progress.next_of(0), &failure.hint) {
+        failure = failure.hint(format!("what is missing begins here: {topic}:{partition} --from {next}"));
     }
     failure
 }

@@ -5,6 +5,7 @@ mod config;
 mod dump;
 mod group;
 mod member;
+mod old_broker;
 mod replay;
 mod serve;
 mod topic;

@@ -51,15 +51,19 @@ fn a_range_is_exact_by_offset_and_by_time() {
     assert_eq!(replay_ok(&server, &["numbers", "--from", &time(40), "--to", "2090-01-01"]), lines(40..50));
     assert_eq!(replay_ok(&server, &["numbers", "--from", "2090-01-01"]), "");
 
-    // A file, and batches as they are stored, which begin where batches begin.
+    // A file, and batches as they are stored.
     let file = dir.path().join("out");
     let path = file.to_str().unwrap();
     assert_eq!(replay_ok(&server, &["numbers", "--to", "12", "-o", path, "--delimiter", ";"]), "");
     let written = std::fs::read_to_string(&file).unwrap();
     assert_eq!(written, lines(0..12).replace('\n', ";"));
     replay_ok(&server, &["numbers:0", "--from", "13", "--to", "37", "-o", path, "--raw"]);
-    let dumped = run_ok(&["log", "dump", path, "--verify"], "");
-    assert!(dumped.contains("\n3 batches, 30 records, "), "{dumped}");
+    let dumped = run_ok(&["log", "dump", path, "--verify", "--records", "--output", "json"], "");
+    let rows: Vec<Value> = dumped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let values: Vec<_> = rows.iter().filter_map(|row| row["record"]["value"].as_str()).collect();
+    assert_eq!(values.join("\n") + "\n", lines(13..37), "{dumped}");
+    let codecs = rows.iter().filter_map(|row| row["batch"]["codec"].as_str());
+    assert_eq!(codecs.collect::<Vec<_>>(), ["lz4"; 3]);
 
     // Everything that is there, of several topics; each partition in its order.
     server.tool(&["produce", "numbers", "--partition", "1"], "a\nb\n");
@@ -202,5 +206,7 @@ fn a_damaged_batch_ends_it_after_everything_before_it() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert_eq!(text(&output.stdout), lines(0..10));
     assert!(error.contains("numbers/0 at offset 10") && error.contains("10 records were written before"), "{error}");
+    let hint = text(&replay(&server, &["numbers:0", "--from", "3"]).stderr);
+    assert!(hint.ends_with("hint: what is missing begins here: numbers:0 --from 10\n"), "{hint}");
     assert_eq!(replay_ok(&server, &["numbers:0", "--from", "20"]), lines(20..30), "the rest can be had");
 }

@@ -23,8 +23,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts it and waits for its ready line.
-    pub fn start(job: &Job<'_>) -> Result<Broker> {
+    /// Starts it with these options beside its addresses and data, and waits for its ready line.
+    pub fn start(job: &Job<'_>, options: &[&str]) -> Result<Broker> {
         let data = job.scratch().join("data");
         let _none_yet = std::fs::remove_dir_all(&data);
         std::fs::create_dir_all(&data)?;
@@ -33,10 +33,7 @@ impl Broker {
         let log = command::append(&job.log)?;
         let mut serve = Command::new(&job.server);
         serve.arg("serve").arg("--data-dir").arg(&data).args(["--kafka", &kafka, "--aws", &aws, "--admin", &admin]);
-        if !job.long {
-            // A new group waits three seconds for further members, and each suite makes a dozen groups.
-            serve.args(["--groups-initial-rebalance-delay-ms", "0"]);
-        }
+        serve.args(options);
         serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child = serve.spawn().with_context(|| format!("cannot run {}", job.server.display()))?;
         let ready = ready_line(&mut child, log)?;

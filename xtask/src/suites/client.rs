@@ -22,7 +22,9 @@ pub fn run(job: &Job<'_>, client: Client) -> Result<Counts> {
     if let Some(bootstrap) = job.bootstrap {
         return against(job, &mut program, bootstrap);
     }
-    let broker = Broker::start(job)?;
+    // A new group waits three seconds for further members, and each suite makes a dozen groups.
+    let options: &[&str] = if job.long { &[] } else { &["--groups-initial-rebalance-delay-ms", "0"] };
+    let broker = Broker::start(job, options)?;
     let mut counts = against(job, &mut program, &broker.bootstrap)?;
     if let Err(error) = broker.stop() {
         eprintln!("{}: {error:#}", job.name);
@@ -52,8 +54,8 @@ pub fn against(job: &Job<'_>, program: &mut Command, bootstrap: &str) -> Result<
 /// Installs what the client needs, and returns the command that runs its program.
 pub fn prepare(job: &Job<'_>, client: Client) -> Result<Command> {
     match client {
-        Client::Python(program) => {
-            let mut command = Command::new(python(job)?);
+        Client::Python { program, packages } => {
+            let mut command = Command::new(python(job, packages)?);
             command.arg(job.workspace.root.join(program));
             Ok(command)
         }
@@ -64,10 +66,11 @@ pub fn prepare(job: &Job<'_>, client: Client) -> Result<Command> {
     }
 }
 
-/// A virtual environment with the pinned packages; returns its interpreter.
-fn python(job: &Job<'_>) -> Result<PathBuf> {
-    let pins = job.workspace.root.join("tests/clients/requirements.txt");
-    let folder = job.workspace.scratch().join("python");
+/// A virtual environment with the packages that a file pins, one for each such file; returns its interpreter.
+fn python(job: &Job<'_>, packages: &str) -> Result<PathBuf> {
+    let pins = job.workspace.root.join(packages);
+    let name = pins.file_stem().context("packages without a file")?;
+    let folder = job.workspace.scratch().join("python").join(name);
     let interpreter = folder.join("bin").join("python");
     once(&folder, &[&pins], || {
         install(job, Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;

@@ -54,8 +54,8 @@ pub enum Run {
 /// The client suites: programs under tests/clients that print `N passed, N failed, N skipped`.
 #[derive(Clone, Copy)]
 pub enum Client {
-    /// A Python program; its packages come from tests/clients/requirements.txt.
-    Python(&'static str),
+    /// A Python program, and the file that pins its packages.
+    Python { program: &'static str, packages: &'static str },
     /// The Maven project tests/clients/java.
     Java,
     /// A program of the Go module tests/clients/go, by the name of its folder.
@@ -69,6 +69,9 @@ pub enum Client {
 /// A program that a suite needs from the machine.
 #[derive(Clone, Copy)]
 pub struct Tool(&'static str, &'static str);
+
+/// The packages of the Python clients that can share an environment.
+const PACKAGES: &str = "tests/clients/requirements.txt";
 
 const PYTHON: Tool = Tool("python3", "--version");
 const JAVA: Tool = Tool("javac", "-version");
@@ -148,7 +151,18 @@ pub const SUITES: &[Suite] = &[
         tier: Tier::Short,
         needs: &[PYTHON],
         minutes_max: 10,
-        run: Run::Client(Client::Python("tests/clients/python/suite.py")),
+        run: Run::Client(Client::Python { program: "tests/clients/python/suite.py", packages: PACKAGES }),
+    },
+    Suite {
+        name: "kafka-python-2.0.2",
+        about: "the pure Python Kafka client, in a release that many still pin",
+        tier: Tier::Short,
+        needs: &[PYTHON],
+        minutes_max: 10,
+        run: Run::Client(Client::Python {
+            program: "tests/clients/python-2.0.2/suite.py",
+            packages: "tests/clients/requirements-kafka-python-2.txt",
+        }),
     },
     Suite {
         name: "confluent-kafka",
@@ -156,7 +170,15 @@ pub const SUITES: &[Suite] = &[
         tier: Tier::Short,
         needs: &[PYTHON],
         minutes_max: 10,
-        run: Run::Client(Client::Python("tests/clients/confluent/suite.py")),
+        run: Run::Client(Client::Python { program: "tests/clients/confluent/suite.py", packages: PACKAGES }),
+    },
+    Suite {
+        name: "aiokafka",
+        about: "the client for asyncio",
+        tier: Tier::Short,
+        needs: &[PYTHON],
+        minutes_max: 10,
+        run: Run::Client(Client::Python { program: "tests/clients/aio/suite.py", packages: PACKAGES }),
     },
     Suite {
         name: "java",
@@ -204,7 +226,7 @@ pub const SUITES: &[Suite] = &[
         tier: Tier::Short,
         needs: &[PYTHON, BASH],
         minutes_max: 10,
-        run: Run::Client(Client::Python("tests/clients/event-sourcing/suite.py")),
+        run: Run::Client(Client::Python { program: "tests/clients/event-sourcing/suite.py", packages: PACKAGES }),
     },
     Suite {
         name: "reference",

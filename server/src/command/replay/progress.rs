@@ -60,6 +60,11 @@ impl Progress {
         self.records
     }
 
+    /// The offset up to which a span is written.
+    pub fn next_of(&self, span: usize) -> Option<i64> {
+        self.next.get(span).copied()
+    }
+
     /// Takes the line away.
     pub fn clear(&self) {
         if self.drawn_at.is_some() {

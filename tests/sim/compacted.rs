@@ -1,0 +1,123 @@
+//! What must hold of a compacted partition: records go, but only those that a later one of their key stands for (or null values, after
+//! their time); what is left is as it was appended, at its offset; and batches follow one another without a gap.
+
+use crate::batches::{Row, rows};
+use crate::ensure;
+use crate::state::PartitionState;
+use bytes::Bytes;
+use headwater_engine::batch::{headers, verify_crc};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// The clock is set forth and back by less than this in all of a run.
+const CLOCK_SLACK_MS: i64 = 200_000;
+
+/// The settings of a topic, as far as they matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub delete_retention_ms: i64,
+}
+
+impl Policy {
+    /// None for a topic that is not compacted.
+    pub fn of(settings: &BTreeMap<String, String>) -> Option<Policy> {
+        settings.get("cleanup.policy").filter(|policy| policy.contains("compact"))?;
+        let retention = settings.get("delete.retention.ms").and_then(|text| text.parse().ok());
+        Some(Policy { delete_retention_ms: retention.unwrap_or(86_400_000) })
+    }
+}
+
+/// Batches that a read gave.
+pub struct Found {
+    pub rows: Vec<Row>,
+    /// How many batches, and the size of the first.
+    pub batches: usize,
+    /// The offset behind the last.
+    pub next: i64,
+}
+
+/// Takes apart what a read from `from` gave, and holds every record against the one that was appended there.
+pub fn found(due: &PartitionState, bytes: &Bytes, from: i64) -> Result<Found, String> {
+    let mut found = Found { rows: Vec::new(), batches: 0, next: from };
+    let mut walk = headers(bytes);
+    for (position, header) in walk.by_ref() {
+        let (base, next) = (header.base_offset.0, header.next_offset().0);
+        let fits = if found.batches == 0 { base <= from && from < next } else { base == found.next };
+        ensure!(fits, "a batch from {base} to {next} follows {}", found.next);
+        let batch = bytes.slice(position..position + header.size);
+        verify_crc(&batch).map_err(|error| error.to_string())?;
+        let after = due.epochs.iter().position(|(_, start)| *start > base).unwrap_or(due.epochs.len());
+        if let Some((epoch, _)) = after.checked_sub(1).map(|at| due.epochs[at]) {
+            ensure!(header.leader_epoch.0 == epoch, "the batch at {base} has epoch {}", header.leader_epoch);
+            let end = due.epochs.get(after).map_or(i64::MAX, |(_, start)| *start);
+            ensure!(next <= end, "the batch from {base} to {next} reaches over the end of epoch {epoch} at {end}");
+        }
+        let mut last = base - 1;
+        for row in rows(&batch)? {
+            let offset = row.offset;
+            ensure!(last < offset && offset < next, "the record at {offset} follows {last} in [{base}, {next})");
+            last = offset;
+            // What lies before the log start may be known no more.
+            let known = due.batches.partition_point(|batch| batch.end() <= offset);
+            if let Some(batch) = due.batches.get(known).filter(|batch| batch.base <= offset) {
+                let appended = &batch.rows()[(offset - batch.base) as usize];
+                ensure!(row == *appended, "the record at {offset} is {row:?} and was {appended:?}");
+            }
+            found.rows.push(row);
+        }
+        ensure!(header.record_count as usize == rows(&batch)?.len(), "the batch at {base} has another count");
+        (found.next, found.batches) = (next, found.batches + 1);
+    }
+    ensure!(walk.position() == bytes.len(), "what follows {} is no batch", found.next);
+    Ok(found)
+}
+
+/// Every record from `from` to `next` is among the rows, unless compaction may have taken it.
+pub fn check_gone(
+    due: &PartitionState,
+    rows: &[Row],
+    (from, next): (i64, i64),
+    policy: Policy,
+    now: i64,
+) -> Result<(), String> {
+    let mut last: HashMap<&Option<Vec<u8>>, i64> = HashMap::new();
+    for row in due.batches.iter().flat_map(|batch| batch.rows()) {
+        last.insert(&row.key, row.offset);
+    }
+    let there: HashSet<i64> = rows.iter().map(|row| row.offset).collect();
+    for batch in due.batches.iter().filter(|batch| batch.end() > from && batch.base < next) {
+        for row in batch.rows().iter().filter(|row| (from..next).contains(&row.offset)) {
+            if there.contains(&row.offset) {
+                continue;
+            }
+            let is_superseded = last[&row.key] > row.offset;
+            let is_expired =
+                row.value.is_none() && batch.append_time + policy.delete_retention_ms <= now + CLOCK_SLACK_MS;
+            ensure!(is_superseded || is_expired, "the record at {} is gone: {row:?}", row.offset);
+        }
+    }
+    Ok(())
+}
+
+/// Where a key's last record is gone, all are: a value must not come back.
+pub fn check_all(due: &PartitionState, rows: &[Row], log_start: i64) -> Result<(), String> {
+    let there: HashSet<i64> = rows.iter().map(|row| row.offset).collect();
+    let mut last: HashMap<&Option<Vec<u8>>, i64> = HashMap::new();
+    for row in due.batches.iter().flat_map(|batch| batch.rows()) {
+        last.insert(&row.key, row.offset);
+    }
+    for row in rows.iter().filter(|row| row.offset >= log_start) {
+        let last = last.get(&row.key).copied().unwrap_or(row.offset);
+        ensure!(there.contains(&last), "the record at {} is there, and the later one at {last} is gone", row.offset);
+    }
+    Ok(())
+}
+
+/// What is left of a partition, from the log start on, after everything about it was checked.
+pub fn left(due: &PartitionState, bytes: &Bytes, log_start: i64, policy: Policy, now: i64) -> Result<Vec<Row>, String> {
+    let mut found = found(due, bytes, log_start)?;
+    ensure!(found.next == due.next, "it ends at {} instead of {}", found.next, due.next);
+    found.rows.retain(|row| row.offset >= log_start);
+    check_gone(due, &found.rows, (log_start, due.next), policy, now)?;
+    check_all(due, &found.rows, log_start)?;
+    Ok(found.rows)
+}
