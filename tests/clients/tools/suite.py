@@ -234,6 +234,8 @@ def offsets_of_a_group_are_reset_in_every_way(run: Run):
         equal(table(reset(*how)), [wanted], " ".join(how))
     equal(offsets(run, group), {(topic, 0): ("0", "20")}, "committed in the end")
     equal(table(reset("--to-current")), ["0"], "to where it is")
+    everything = tool(run, "consumer-groups", "--reset-offsets", "--group", group, "--all-topics", "--to-latest", "--dry-run")
+    equal(table(everything), ["20"], "a plan for all topics of the group")
     plan = reset("--to-offset", "3", "--export", act="--dry-run")
     equal([line.strip('"\n') for line in plan.splitlines() if topic in line], [f'{topic}",0,3' if '"' in plan else f"{topic},0,3"], "exported")
     with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
@@ -276,7 +278,6 @@ def ends_of_a_topic_are_listed_and_records_deleted(run: Run):
 def the_performance_tools_measure(run: Run):
     topic = create(run, "perf", 3)
     count = 50_000
-    # This tool gave its address by another option in earlier releases, and takes it now as the others do.
     printed = tool(
         run, "producer-perf", "--topic", topic, "--num-records", str(count), "--record-size", "100", "--throughput", "-1",
     )
@@ -285,6 +286,8 @@ def the_performance_tools_measure(run: Run):
     heads, figures = [line.split(", ") for line in printed.splitlines() if ", " in line][:2]
     found = dict(zip(heads, figures))
     check(int(float(found["data.consumed.in.nMsg"])) >= count, printed)
+    printed = tool(run, "e2e-latency", "--topic", topic, "--num-records", "100", "--producer-acks", "all", "--record-size", "100")
+    check("Avg latency: " in printed and "Percentiles: 50th = " in printed, printed)
     printed = tool(
         run, "verifiable-producer", "--topic", topic, "--max-messages", "200", "--throughput", "-1"
     )
