@@ -263,6 +263,7 @@ played! {
     idempotent
     incremental_alter_configs
     init_producer_id
+    internal_topics
     join_group
     leave_group
     list_config_resources

@@ -71,6 +71,13 @@ pub(crate) async fn handle(
             }
         }
     }
+    found.retain(|topic| match topics::check_not_internal(topic) {
+        Ok(()) => true,
+        Err(failure) => {
+            answers.push(refusal(Some(map::topic_name(topic.name())), map::topic_id(topic.id()), failure));
+            false
+        }
+    });
     let mut gone = Vec::new();
     let pending: Vec<_> = found.into_iter().map(|topic| (ctx.engine.delete_topic(topic.id()), topic)).collect();
     for (deleted, topic) in pending {
