@@ -120,7 +120,7 @@ pub struct StatsSnapshot {
     pub compaction_written_bytes: u64,
     /// Records that compaction took out.
     pub compaction_dropped_records: u64,
-    /// Bytes of the map of keys, while a pass is under way.
+    /// Bytes of the map of keys, in the pass under way or the last one.
     pub compaction_map_bytes: u64,
     /// Time that the last pass took, microseconds.
     pub compaction_last_us: u64,

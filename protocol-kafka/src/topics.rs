@@ -35,8 +35,8 @@ pub(crate) fn all(ctx: &Context) -> impl Iterator<Item = Arc<Topic>> {
     ctx.engine.topics().into_iter().filter(|topic| !topic_name::is_hidden(topic.name()))
 }
 
-/// Refuses to delete or grow a topic that the server keeps its own state in. The reference does both, and loses what the
-/// partitions mean to whoever works with them.
+/// Refuses to grow a topic that the server keeps its own state in. The reference does it, and groups are then looked for in
+/// other partitions than those that their offsets are in.
 pub(crate) fn check_not_internal(topic: &Topic) -> Result<(), Failure> {
     if !topic.is_internal() {
         return Ok(());

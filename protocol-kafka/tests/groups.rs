@@ -7,6 +7,7 @@ use harness::{Client, Server, engine_options, name};
 use headwater_engine::Engine;
 use headwater_engine::env::Env;
 use headwater_protocol::Phase;
+use headwater_protocol::metrics::Ended;
 use headwater_protocol_kafka::Options;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
@@ -20,6 +21,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 const JOIN: i16 = 9;
 const SYNC: i16 = 5;
@@ -203,19 +205,26 @@ fn over(folder: &tempfile::TempDir) -> Server {
     Server::around(engine, options(), true)
 }
 
+/// Stops a server whose clients are gone, so that its folder can be opened again.
+async fn stop(client: Client, serving: JoinHandle<Ended>, server: Server) {
+    drop(client);
+    serving.await.expect("a connection that ends");
+    drop(server);
+}
+
 #[tokio::test]
 async fn groups_and_offsets_are_there_after_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = over(&folder);
     server.topic("orders", 1, &[]).await;
-    let mut client = server.connect();
+    let (mut client, serving) = server.connect_with(1 << 16);
     let joined = alone(&mut client, "g").await;
     for offset in [3, 9, 7] {
         assert_eq!(commit(&mut client, "g", Some(&joined), offset).await, 0);
         assert_eq!(committed(&mut client, "g").await, offset);
     }
     assert_eq!(commit(&mut client, "simple", None, 5).await, 0);
-    drop((client, server));
+    stop(client, serving, server).await;
 
     let server = over(&folder);
     let mut client = server.connect();
@@ -235,7 +244,7 @@ async fn offsets_go_with_their_topic() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = over(&folder);
     server.topic("orders", 1, &[]).await;
-    let mut client = server.connect();
+    let (mut client, serving) = server.connect_with(1 << 16);
     assert_eq!(commit(&mut client, "g", None, 5).await, 0);
     let delete = DeleteTopicsRequest::default().with_topic_names(vec![name("orders").into()]).with_timeout_ms(1_000);
     assert_eq!(client.call(5, &delete).await.responses[0].error_code, 0);
@@ -246,7 +255,8 @@ async fn offsets_go_with_their_topic() {
     let topic = server.engine.topic("orders").expect("the topic");
     server.engine.delete_topic(topic.id()).await.expect("deleted");
     server.topic("orders", 1, &[]).await;
-    drop((client, server));
+    drop(topic);
+    stop(client, serving, server).await;
     let server = over(&folder);
     assert_eq!(committed(&mut server.connect(), "g").await, -1);
 }
@@ -254,7 +264,8 @@ async fn offsets_go_with_their_topic() {
 #[tokio::test]
 async fn what_nobody_needs_expires() {
     let mut options = options();
-    options.groups.offsets_retention_ms = 1;
+    // The clock of the simulated machine stands still.
+    options.groups.offsets_retention_ms = 0;
     options.groups.retention_check_interval = Duration::from_millis(20);
     let server = Server::start(options);
     server.topic("orders", 1, &[]).await;

@@ -96,6 +96,58 @@ pub fn without_epochs(hex: &str) -> String {
     out
 }
 
+/// A record that was read.
+pub struct Record {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// The records of uncompressed batches; a batch that is cut off at the end is left out.
+pub fn read(mut bytes: &[u8]) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    while let Some(length) = bytes.get(8..12) {
+        let length = 12 + u32::from_be_bytes(length.try_into()?) as usize;
+        let Some(batch) = bytes.get(..length) else { break };
+        let attributes = i16::from_be_bytes(batch.get(21..23).context("a short batch")?.try_into()?);
+        if attributes & 7 != 0 {
+            bail!("a compressed batch");
+        }
+        let count = u32::from_be_bytes(batch.get(57..61).context("a short batch")?.try_into()?);
+        let mut rest = batch.get(61..).context("a short batch")?;
+        for _ in 0..count {
+            let size = usize::try_from(read_varint(&mut rest)?)?;
+            let (mut record, after) = rest.split_at_checked(size).context("a short record")?;
+            rest = after;
+            record = record.get(1..).context("a record without attributes")?;
+            read_varint(&mut record)?;
+            read_varint(&mut record)?;
+            records.push(Record { key: read_part(&mut record)?, value: read_part(&mut record)? });
+        }
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    Ok(records)
+}
+
+fn read_part(from: &mut &[u8]) -> Result<Option<Vec<u8>>> {
+    let Ok(size) = usize::try_from(read_varint(from)?) else { return Ok(None) };
+    let (part, rest) = from.split_at_checked(size).context("a short key or value")?;
+    *from = rest;
+    Ok(Some(part.to_vec()))
+}
+
+fn read_varint(from: &mut &[u8]) -> Result<i64> {
+    let mut value = 0u64;
+    for shift in (0..70).step_by(7) {
+        let (byte, rest) = from.split_first().context("a varint without an end")?;
+        *from = rest;
+        value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
+        if byte & 0x80 == 0 {
+            return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+    }
+    bail!("a varint without an end")
+}
+
 fn varint(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest >= 0x80 {

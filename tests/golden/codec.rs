@@ -299,7 +299,7 @@ pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn from_hex(text: &str) -> Result<Vec<u8>> {
+pub fn from_hex(text: &str) -> Result<Vec<u8>> {
     let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16).context("not hex")).collect::<Result<_>>()?;
     Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |n, d| n * 16 + d) as u8).collect())
 }

@@ -4,6 +4,7 @@
 
 mod batch;
 mod codec;
+mod coordinated;
 mod coverage;
 mod mask;
 mod play;
@@ -259,10 +260,12 @@ played! {
     fetch_sessions
     find_coordinator
     group_protocols
+    group_records
     group_timeouts
     idempotent
     incremental_alter_configs
     init_producer_id
+    internal_topic
     internal_topics
     join_group
     leave_group

@@ -112,7 +112,9 @@ impl Masks {
                 json!("<folder>")
             }
             "MemberId" | "Leader" if self.member_name(value).is_some() => json!(self.member_name(value)),
-            "LogAppendTimeMs" if number.is_some() => json!("<now>"),
+            "LogAppendTimeMs" | "CommitTimestamp" | "ExpireTimestamp" | "CurrentStateTimestamp" if number.is_some() => {
+                json!("<now>")
+            }
             "ProducerId" if number.is_some() => json!("<producer>"),
             "SessionId" if number.is_some_and(|id| id > 0) => json!("<session>"),
             "Records" if value.is_string() => json!(batch::without_epochs(value.as_str().unwrap_or_default())),

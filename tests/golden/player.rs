@@ -1,6 +1,7 @@
 //! One course through the steps of a case: the connections, and what has been learnt on the way.
 
 use crate::codec::project;
+use crate::coordinated;
 use crate::mask::Masks;
 use crate::scenario::{self, Part, Scenario, Step, versioned};
 use crate::schema::Api;
@@ -86,7 +87,10 @@ impl<'a> Player<'a> {
         if (&asked.api, version_asked) != (&step.api, version) {
             bail!("{} at version {version_asked} was sent", asked.api);
         }
-        let answer = connection.wire.receive(api)?;
+        let mut answer = connection.wire.receive(api)?;
+        if !asked.records_of.is_empty() {
+            answer = coordinated::read(&answer, &asked.records_of)?;
+        }
         if let (Some(""), Some(id)) = (asked.request["MemberId"].as_str(), answer["MemberId"].as_str())
             && !id.is_empty()
         {

@@ -15,6 +15,7 @@
 mod batch;
 mod codec;
 mod condense;
+mod coordinated;
 mod differ;
 mod mask;
 mod play;

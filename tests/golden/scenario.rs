@@ -45,6 +45,10 @@ pub struct Step {
     /// What a member id that the answer gives out is called: `<member:NAME>`. The connection's name when there is none here.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub member: String,
+    /// For a Fetch from `__consumer_offsets`: the group whose records are told one by one, keys and values by their layouts,
+    /// in the place of the batches.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub records_of: String,
     /// `<id:NAME>`, `<member:NAME>`, `<session:CONNECTION>`, `<node>`, `<epoch>` become what earlier answers told.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub request: Value,

@@ -250,6 +250,11 @@ impl Server {
 
     /// Kills it (SIGKILL), which it must not have ended before.
     pub fn kill(mut self) -> Result<()> {
+        self.kill_now()
+    }
+
+    /// The same, for whoever holds on to it.
+    pub fn kill_now(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the server had ended before it was killed: {status}");
         }

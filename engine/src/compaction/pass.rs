@@ -193,7 +193,6 @@ impl Compactor {
                     pass.discard(&shared);
                     self.note_trouble(&pass, &trouble);
                 }
-                stats.compaction_map_bytes.store(0, Ordering::Relaxed);
                 // Whatever it was, it is not there any more by the next look, or the partition is left alone.
                 return Progress::Rests;
             }
@@ -290,7 +289,6 @@ impl Compactor {
         let stats = &shared.stats;
         stats.compactions.fetch_add(1, Ordering::Relaxed);
         stats.compaction_us.store(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        stats.compaction_map_bytes.store(0, Ordering::Relaxed);
         self.pauses.remove(&pass.partition.id());
         tracing::debug!(
             topic = pass.partition.topic_name(),
@@ -374,7 +372,6 @@ impl Pass {
             }
             (self.position, self.offset) = walk.place();
             self.count_read(shared, read);
-            shared.stats.compaction_map_bytes.store(self.map.bytes() as u64, Ordering::Relaxed);
             if !is_full {
                 return Ok(false);
             }
@@ -389,6 +386,7 @@ impl Pass {
     }
 
     fn count_read(&self, shared: &Shared, bytes: usize) {
+        shared.stats.compaction_map_bytes.store(self.map.bytes() as u64, Ordering::Relaxed);
         shared.stats.compaction_read_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

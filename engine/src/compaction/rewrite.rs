@@ -120,6 +120,8 @@ impl Output {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is down to its reserve"));
         }
         self.file.disk_file().write_at(&[IoSlice::new(bytes)], self.written)?;
+        // So that the sync at the end finds little left to do.
+        self.file.disk_file().start_writeback(self.written, end as u64);
         self.written += end as u64;
         self.buffer.drain(..end);
         // A batch that was much larger than others must not keep its room.

@@ -54,6 +54,14 @@ impl<'a> HeaderWalk<'a> {
         WalkError::Corrupt { file: self.file.id().to_string(), position: self.position, why: why.to_string() }
     }
 
+    /// Reads a piece from `position` on.
+    fn fill(&mut self, position: u64) -> io::Result<()> {
+        let size = usize::try_from(self.end - position).unwrap_or(self.piece).min(self.piece);
+        self.buffer.resize(size, 0);
+        self.buffer_start = position;
+        self.file.read_exact_at(&mut self.buffer, position)
+    }
+
     /// The next batch: its position and header. None at the end.
     pub fn next_batch(&mut self) -> Result<Option<(u64, BatchHeader)>, WalkError> {
         if self.position >= self.end {
@@ -65,10 +73,7 @@ impl<'a> HeaderWalk<'a> {
         }
         let skip = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
         if self.buffer.len().saturating_sub(skip) < BatchHeader::SIZE {
-            let size = usize::try_from(left).unwrap_or(self.piece).min(self.piece);
-            self.buffer.resize(size, 0);
-            self.file.read_exact_at(&mut self.buffer, self.position)?;
-            self.buffer_start = self.position;
+            self.fill(self.position)?;
         }
         let skip = usize::try_from(self.position - self.buffer_start).unwrap_or(usize::MAX);
         let header = BatchHeader::parse(self.buffer.get(skip..).unwrap_or_default()).map_err(|e| self.corrupt(e))?;
@@ -92,7 +97,13 @@ impl<'a> HeaderWalk<'a> {
         bytes: &mut Vec<u8>,
     ) -> Result<Option<(u64, BatchHeader)>, WalkError> {
         let Some((at, header)) = self.next_batch()? else { return Ok(None) };
-        let start = usize::try_from(at - self.buffer_start).unwrap_or(usize::MAX);
+        let mut start = usize::try_from(at - self.buffer_start).unwrap_or(usize::MAX);
+        let is_cut = self.buffer.len().saturating_sub(start) < header.size;
+        if is_cut && self.piece == READ_BYTES && header.size <= READ_BYTES {
+            // The batches behind it come along.
+            self.fill(at)?;
+            start = 0;
+        }
         match self.buffer.get(start..start.saturating_add(header.size)) {
             Some(read) => {
                 bytes.clear();

@@ -219,7 +219,7 @@ fn compaction(engine: &headwater_engine::StatsSnapshot, page: &mut Page<'_>) -> 
     page.counter("compaction_read_bytes", "Bytes that compaction read", engine.compaction_read_bytes)?;
     page.counter("compaction_written_bytes", "Bytes that compaction wrote", engine.compaction_written_bytes)?;
     page.counter("compaction_dropped_records", "Records that compaction took out", engine.compaction_dropped_records)?;
-    let help = "Memory for the keys of the partition that is being compacted";
+    let help = "Memory for the keys of the pass of compaction under way, or the last one";
     page.gauge("compaction_map_bytes", help, &[(&[], engine.compaction_map_bytes)])?;
     let mut family =
         page.family("compaction_last_seconds", "Time of the last pass of compaction", MetricType::Gauge)?;

@@ -15,7 +15,9 @@ from confluent_kafka import (
     TIMESTAMP_CREATE_TIME,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
+    ConsumerGroupState,
     ConsumerGroupTopicPartitions,
+    ConsumerGroupType,
     ElectionType,
     KafkaError,
     KafkaException,
@@ -36,7 +38,20 @@ from confluent_kafka.admin import (
 )
 
 import harness
-from harness import Ack, Run, Sample, case, check, equal, raises, same_records, samples, topic_name, until
+from harness import (
+    Ack,
+    Run,
+    Sample,
+    case,
+    case_that_waits,
+    check,
+    equal,
+    raises,
+    same_records,
+    samples,
+    topic_name,
+    until,
+)
 from shared import groups, members
 from shared import client as shared
 from shared.client import named
@@ -620,6 +635,32 @@ def a_producer_creates_its_topic(run: Run):
     equal(writer.offsets(), [0], "offset in the topic that was created")
 
 
+@case_that_waits
+def a_group_is_described_with_what_its_members_have(run: Run):
+    partitions = librdkafka.create(run, "described", 3)
+    topic = partitions[0].topic
+    group = topic_name("described")
+    reader = librdkafka.member(run, group, [topic], instance="first")
+    reader.settle(partitions)
+    by = admin(run)
+
+    def listed(**filters) -> set:
+        return {found.group_id for found in by.list_consumer_groups(**filters).result(10).valid}
+
+    check(group in listed(states={ConsumerGroupState.STABLE}), "a group with a member is not stable")
+    check(group not in listed(states={ConsumerGroupState.EMPTY}), "a group with a member is empty")
+    check(group in listed(types={ConsumerGroupType.CLASSIC}), "the group is not a classic one")
+    check(group not in listed(types={ConsumerGroupType.CONSUMER}), "the group is of another type")
+    (described,) = done(by.describe_consumer_groups([group]))
+    check(not described.is_simple_consumer_group, "the group is a simple one")
+    equal(f"{described.coordinator.host}:{described.coordinator.port}", run.bootstrap, "the coordinator")
+    (member,) = described.members
+    equal(member.group_instance_id, "first", "the static name of the member")
+    check("127.0.0.1" in member.host, f"the member's host: {member.host}")
+    equal(sorted(map(named, member.assignment.topic_partitions)), partitions, "what the member is assigned")
+    reader.close()
+
+
 def checked(partitions: list) -> list:
     """Partitions of an answer; raises the first error among them."""
     for partition in partitions:
@@ -799,7 +840,8 @@ class Client(shared.Client):
         return code
 
 
+librdkafka = Client()
+
 if __name__ == "__main__":
-    client = Client()
-    groups.add(client)
-    harness.main(lambda run, text: members.serve(client, run, text))
+    groups.add(librdkafka)
+    harness.main(lambda run, text: members.serve(librdkafka, run, text))

@@ -9,13 +9,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
-from kafka.admin import ConfigResource
+from kafka.admin import ConfigResource, MemberToRemove, OffsetTimestamp
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.protocol.consumer import OffsetSpec
 
 import harness
-from harness import Ack, Run, Sample, case, check, equal, raises, same_records, samples, topic_name, until
+from harness import Ack, Run, Sample, case, case_that_waits, check, equal, raises, same_records, samples, topic_name, until
 from shared import groups, members
 from shared.client import Admin, Description, named
 from shared.kafka_python import KafkaPython, KafkaPythonMember, KafkaPythonWriter, offset_and_metadata
@@ -525,6 +525,44 @@ def a_producer_creates_its_topic_when_it_may(run: Run):
     seen.close()
 
 
+@case_that_waits
+def members_are_removed_and_offsets_reset_by_an_administrator(run: Run):
+    topic = create(run, "managed")
+    partition = TopicPartition(topic, 0)
+    start = harness.now_ms() - 100_000
+    fill(run, topic, [Sample(None, b"%d" % i, (), start + i * 1000) for i in range(50)])
+    group = topic_name("managed")
+    client = admin(run)
+    listed = lambda **filters: {found["group_id"] for found in client.list_groups(**filters)}
+    reader = shared.member(run, group, [topic], instance="managed")
+    reader.read(50)
+    check(group in listed(states_filter=["Stable"]), "a group with a member is not stable")
+    check(group not in listed(states_filter=["Empty"]), "a group with a member is empty")
+    check(group in listed(types_filter=["classic"]), "the group is not a classic one")
+    check(group not in listed(types_filter=["consumer"]), "the group is of another type")
+    (found,) = client.describe_groups([group])[group]["members"]
+    equal(found["group_instance_id"], "managed", "the static name of the member")
+    equal(found["member_assignment"]["assigned_partitions"][0]["topic"], topic, "what the member is assigned")
+    reader.close()  # a static member stays
+    gone = client.remove_group_members(group, [MemberToRemove(group_instance_id="nobody")])
+    equal(set(gone.values()), {errors.UnknownMemberIdError}, "removing a member that is not there")
+    removed = client.remove_group_members(group, [MemberToRemove(group_instance_id="managed", reason="tidy")])
+    equal(set(removed.values()), {errors.NoError}, "removing the member")
+    until("an empty group", lambda: group in listed(states_filter=["Empty"]))
+    resets = (
+        (OffsetSpec.EARLIEST, 0),
+        (OffsetSpec.LATEST, 50),
+        (OffsetTimestamp(start + 20_500), 21),
+        (17, 17),
+        (1000, 50),
+    )
+    for target, offset in resets:
+        verdict = client.reset_group_offsets(group, {partition: target})[partition]
+        equal((verdict["error"], verdict["offset"]), (errors.NoError, offset), f"a reset to {target}")
+        equal(client.list_group_offsets([group])[group][partition].offset, offset, "the offset after it")
+    client.close()
+
+
 class SharedAdmin(Admin):
     def __init__(self, run: Run):
         self.client = admin(run)
@@ -602,7 +640,8 @@ class Shared(KafkaPython):
         return SharedAdmin(run)
 
 
+shared = Shared()
+
 if __name__ == "__main__":
-    shared = Shared()
     groups.add(shared)
     harness.main(lambda run, text: members.serve(shared, run, text))

@@ -49,8 +49,7 @@ pub fn differential(job: &Job<'_>) -> Result<Counts> {
     let built = job.workspace.cargo(&["build"]).args(example).status()?;
     ensure!(built.success(), "the release build of golden-record failed");
     let kafka = Kafka::start(job)?;
-    // As the reference is told to, so that a group's first member need not wait.
-    let broker = Broker::start_with(job, &["--groups-initial-rebalance-delay-ms", "0"])?;
+    let broker = Broker::start(job)?;
     let mut program = job.workspace.cargo(&["run"]);
     program.args(example).args(["--", "differ", &kafka.bootstrap(), &broker.bootstrap, CASES]);
     let end = command::run_logged(&mut program, &job.log, job.limit)?;
@@ -91,6 +90,7 @@ impl<'a> Kafka<'a> {
     fn script(&self, verb: &str) -> Result<()> {
         let mut command = Command::new("bash");
         command.arg(self.job.workspace.root.join(KAFKA)).arg(verb).env("KAFKA_RUN", self.job.scratch().join("kafka"));
+        command.env("KAFKA_VERSION", client::KAFKA_VERSION);
         if verb != "fetch" {
             command.arg(&self.port);
         }

@@ -68,6 +68,36 @@ fn consistent(bytes: Bytes, rules: &Rules) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Whatever a batch is, taking records out of it fails, or leaves the others as they were in a batch that is right.
+fn taken_apart(bytes: &Bytes) -> Result<(), TestCaseError> {
+    let Ok(records) = records_of(bytes, 1 << 20) else { return Ok(()) };
+    for turn in 0..4 {
+        let fate = |record: &Record<'_>| match record.offset.0.wrapping_add(turn).rem_euclid(3) {
+            0 => Fate::Goes,
+            1 => Fate::Stays,
+            _ => Fate::StaysForNow,
+        };
+        let Ok(Retained::Changed(batch)) = retain(&records, TimestampMs(1_000_000), fate) else { continue };
+        prop_assert!(verify_crc(batch.bytes()).is_ok());
+        let (before, after) = (records.header(), batch.header());
+        prop_assert_eq!((before.base_offset, before.last_offset()), (after.base_offset, after.last_offset()));
+        let left = records_of(batch.bytes(), 2 << 20)?;
+        let all = |records: &Records| -> Vec<_> {
+            let each = records.iter().filter_map(Result::ok);
+            each.map(|r| (r.offset, r.timestamp, r.key.map(<[u8]>::to_vec), r.value.map(<[u8]>::to_vec))).collect()
+        };
+        let mut due = records.iter().filter_map(Result::ok).filter(|record| fate(record) != Fate::Goes);
+        prop_assert_eq!(after.record_count as usize, all(&left).len());
+        for found in all(&left) {
+            let due = due.next();
+            let due = due.map(|r| (r.offset, r.timestamp, r.key.map(<[u8]>::to_vec), r.value.map(<[u8]>::to_vec)));
+            prop_assert_eq!(Some(found), due);
+        }
+        prop_assert!(due.next().is_none());
+    }
+    Ok(())
+}
+
 proptest! {
     // PROPTEST_CASES asks for more.
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(6_000), ..ProptestConfig::default() })]
@@ -93,6 +123,7 @@ proptest! {
         }
         let bytes = Bytes::from(bytes);
         let _ = headers(&bytes).count();
+        taken_apart(&bytes)?;
         let _ = records_of(&bytes, 1 << 20).map(|records| records.iter().count());
         consistent(bytes, &rules)?;
     }
