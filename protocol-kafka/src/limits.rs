@@ -35,11 +35,15 @@ pub(crate) const GROUP_MEMBERS_MAX: usize = 20_000;
 /// Member ids of one group that are given out and not used yet. One more gets GROUP_MAX_SIZE_REACHED.
 pub(crate) const GROUP_PENDING_MAX: usize = 20_000;
 
+/// Bytes of a name that is kept with a group: its records have old string fields, where flexible requests have larger ones. A longer
+/// group id gets INVALID_GROUP_ID, other names INVALID_REQUEST.
+pub(crate) const GROUP_TEXT_BYTES_MAX: usize = 32_000;
+
 /// Protocols that one member may support. With more, JoinGroup gets INCONSISTENT_GROUP_PROTOCOL.
 pub(crate) const GROUP_PROTOCOLS_MAX: usize = 100;
 
 /// Bytes of members' metadata and assignments, and of what is said beside committed offsets, of all groups together. When they
-/// are used up, JoinGroup gets POLICY_VIOLATION.
+/// are used up, JoinGroup gets POLICY_VIOLATION, and OffsetCommit INVALID_COMMIT_OFFSET_SIZE.
 pub(crate) const GROUPS_BYTES_MAX: usize = 512 << 20;
 
 /// Bytes of a group's record. A leader whose assignment makes it larger gets UNKNOWN_SERVER_ERROR, as from the reference.
@@ -47,6 +51,15 @@ pub(crate) const GROUP_RECORD_BYTES_MAX: usize = 16 << 20;
 
 /// Offsets committed by one group. Commits beyond it get INVALID_COMMIT_OFFSET_SIZE.
 pub(crate) const OFFSETS_PER_GROUP_MAX: usize = 500_000;
+
+/// Keys in one FindCoordinator. Those beyond it are answered with a throttling error.
+pub(crate) const COORDINATOR_KEYS_MAX: usize = 10_000;
+
+/// Bytes of members, about, in one answer of DescribeGroups. Groups beyond it are answered with a throttling error.
+pub(crate) const GROUPS_DESCRIBED_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes, about, that one answer of OffsetFetch takes. What is beyond it is answered with a throttling error.
+pub(crate) const OFFSETS_FETCHED_BYTES_MAX: usize = 128 << 20;
 
 /// Partitions of all groups whose lag the metrics show. The others are counted in `headwater_group_lag_left_out`.
 pub(crate) const GROUP_LAGS_MAX: usize = 10_000;

@@ -20,7 +20,7 @@ use super::classic::{Effects, Group, Moment, Persist, Reply, Rules, Then, Ticket
 use super::java;
 use super::offsets::Offsets;
 use super::records;
-use crate::limits::{GROUP_MEMBERS_MAX, GROUP_PENDING_MAX, GROUP_RECORD_BYTES_MAX, GROUPS_MAX};
+use crate::limits::{GROUP_MEMBERS_MAX, GROUP_PENDING_MAX, GROUP_RECORD_BYTES_MAX, GROUP_TEXT_BYTES_MAX, GROUPS_MAX};
 use crate::options::GroupOptions;
 use headwater_engine::batch::BatchBuilder;
 use headwater_engine::{Ack, AppendError, Engine, NewTopic, Partition, TimestampMs, Topic, TopicError};
@@ -203,6 +203,9 @@ impl Coordinator {
         if let Some(slot) = shard.groups.read().get(id) {
             return Ok(slot.clone());
         }
+        if !is_keepable(id) {
+            return Err(Unavailable(ResponseError::InvalidGroupId));
+        }
         if self.0.groups.load(Ordering::Relaxed) >= GROUPS_MAX {
             return Err(Unavailable(ResponseError::PolicyViolation));
         }
@@ -319,6 +322,9 @@ impl Inner {
             }
             effects = further;
         }
+        if held.is_gone {
+            return;
+        }
         let bytes = held.group.bytes() + held.offsets.bytes();
         let before = std::mem::replace(&mut held.bytes, bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -408,6 +414,11 @@ async fn persisted(inner: Weak<Inner>, slot: Arc<Slot>, then: Then, ack: Ack) {
     let _ = inner.act(&slot, &mut held, |_, held, now, effects| {
         held.group.persisted(now, &inner.rules, then, kept, effects);
     });
+}
+
+/// Whether a text fits a record.
+fn is_keepable(text: &str) -> bool {
+    text.len() <= GROUP_TEXT_BYTES_MAX
 }
 
 /// A text in the form that answers take.

@@ -56,6 +56,11 @@ fn answer(name: &TopicName, outcome: Result<(), Failure>) -> CreatePartitionsTop
 /// The topic and the number of partitions that it is to have.
 fn check(ctx: &Context, wanted: &CreatePartitionsTopic) -> Result<(TopicId, u32), Failure> {
     let topic = topics::by_name(ctx, &wanted.name).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    if topic.is_internal() {
+        // What is in it is found by the number of its partitions.
+        let why = "An internal topic keeps the number of its partitions.";
+        return Err(Failure::because(ResponseError::PolicyViolation, why));
+    }
     let present = map::partition_index(u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX));
     let additional = wanted.count.saturating_sub(present);
     if additional == 0 {

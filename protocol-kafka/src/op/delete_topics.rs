@@ -71,6 +71,13 @@ pub(crate) async fn handle(
             }
         }
     }
+    let (kept, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|topic| topic.is_internal());
+    for topic in kept {
+        // The reference lets it go, and loses every group with it.
+        let why = "An internal topic cannot be deleted.";
+        let (name, id) = (Some(map::topic_name(topic.name())), map::topic_id(topic.id()));
+        answers.push(refusal(name, id, Failure::because(ResponseError::PolicyViolation, why)));
+    }
     let mut gone = Vec::new();
     let pending: Vec<_> = found.into_iter().map(|topic| (ctx.engine.delete_topic(topic.id()), topic)).collect();
     for (deleted, topic) in pending {

@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::limits::COORDINATOR_KEYS_MAX;
 use crate::map::Failure;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -43,7 +44,12 @@ pub(crate) async fn handle(
             .with_port(found.port));
     }
     let keys = request.coordinator_keys.into_iter();
-    let found = keys.map(|key| coordinator(ctx, call, kind, key, &known)).collect();
+    let too_many = Err(Failure::new(ResponseError::ThrottlingQuotaExceeded));
+    let found = keys.enumerate().map(|(index, key)| {
+        let known = if index < COORDINATOR_KEYS_MAX { &known } else { &too_many };
+        coordinator(ctx, call, kind, key, known)
+    });
+    let found = found.collect();
     Ok(FindCoordinatorResponse::default().with_coordinators(found))
 }
 

@@ -3,6 +3,7 @@
 use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::group::{Committed, Offsets};
+use crate::limits::OFFSETS_FETCHED_BYTES_MAX;
 use crate::model::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use crate::{map, topics};
 use kafka_protocol::error::ResponseError;
@@ -32,9 +33,10 @@ pub(crate) async fn handle(
         return Err(Close::Refused("OffsetFetch below version 2 must name its topics"));
     }
     let opened = ctx.groups.open(false).await.map_err(|unavailable| unavailable.0);
+    let mut room = Room(OFFSETS_FETCHED_BYTES_MAX);
     if call.version >= WITH_GROUPS {
         let groups = request.groups.into_iter().map(|group| {
-            let fetched = opened.and_then(|_| fetch(ctx, call.version, &group));
+            let fetched = opened.and_then(|_| fetch(ctx, call.version, &group, &mut room));
             fetched.unwrap_or_else(|error| {
                 ctx.count_error(call, error.code());
                 OffsetFetchResponseGroup::default().with_group_id(GroupId(group.group_id)).with_error_code(error.code())
@@ -50,7 +52,7 @@ pub(crate) async fn handle(
         topics: request.topics,
         ..OffsetFetchRequestGroup::default()
     };
-    match opened.and_then(|_| fetch(ctx, call.version, &group)) {
+    match opened.and_then(|_| fetch(ctx, call.version, &group, &mut room)) {
         Ok(fetched) => {
             let topics = fetched.topics.into_iter().map(older_topic).collect();
             Ok(OffsetFetchResponse::default().with_topics(topics))
@@ -86,17 +88,33 @@ fn older_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
     OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
 }
 
+/// Bytes that are left for an answer: a small request may name the same large thing many times.
+struct Room(usize);
+
+impl Room {
+    /// Takes so many partitions with so much said beside them, if they fit.
+    fn takes(&mut self, partitions: usize, bytes: usize) -> bool {
+        const EACH: usize = 128;
+        let left = self.0.checked_sub(partitions.saturating_mul(EACH).saturating_add(bytes));
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
 /// What a group has committed: for the partitions that are asked for, or for all.
 fn fetch(
     ctx: &Context,
     version: i16,
     group: &OffsetFetchRequestGroup,
+    room: &mut Room,
 ) -> Result<OffsetFetchResponseGroup, ResponseError> {
-    let topics = ctx.groups.committed(&group.group_id, |offsets| match &group.topics {
-        Some(topics) => topics.iter().map(|topic| some(ctx, version, topic, offsets)).collect(),
-        None => offsets.map(|offsets| all(ctx, version, offsets)).unwrap_or_default(),
+    let topics = ctx.groups.committed(&group.group_id, |offsets| match (&group.topics, offsets) {
+        (Some(topics), _) => Ok(topics.iter().map(|topic| some(ctx, version, topic, offsets, room)).collect()),
+        (None, Some(offsets)) if room.takes(offsets.count(), offsets.bytes()) => Ok(all(ctx, version, offsets)),
+        (None, Some(_)) => Err(ResponseError::ThrottlingQuotaExceeded),
+        (None, None) => Ok(Vec::new()),
     });
-    let topics = topics.map_err(|unavailable| unavailable.0)?;
+    let topics = topics.map_err(|unavailable| unavailable.0)??;
     Ok(OffsetFetchResponseGroup::default().with_group_id(GroupId(group.group_id.clone())).with_topics(topics))
 }
 
@@ -105,6 +123,7 @@ fn some(
     version: i16,
     topic: &OffsetFetchRequestTopics,
     offsets: Option<&Offsets>,
+    room: &mut Room,
 ) -> OffsetFetchResponseTopics {
     let answer = OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
     let name = if version >= BY_ID {
@@ -121,7 +140,11 @@ fn some(
     };
     let partitions = topic.partition_indexes.iter().map(|index| {
         let committed = offsets.and_then(|offsets| offsets.get(&name, *index));
-        committed.map_or_else(|| unknown(*index), |committed| known(*index, committed))
+        match committed {
+            Some(committed) if room.takes(1, committed.metadata.len()) => known(*index, committed),
+            Some(_) => unknown(*index).with_error_code(ResponseError::ThrottlingQuotaExceeded.code()),
+            None => unknown(*index),
+        }
     });
     answer.with_partitions(partitions.collect())
 }

@@ -27,6 +27,8 @@ use tokio::task::JoinHandle;
 
 /// Threads that fetch and lay out; one more writes.
 const THREADS_MAX: usize = 8;
+/// A write that is larger makes the page cache look for larger pieces of memory, which can take longer than the write.
+const WRITE_SIZE: usize = 64 << 10;
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -158,7 +160,9 @@ async fn write(
 ) -> Result<(), Failure> {
     while let Some(task) = receiver.recv().await {
         let encoded = task.await.map_err(|error| Failure::new(FAILED, format!("a task ended early: {error}")))?;
-        out.write_all(encoded.bytes())?;
+        for piece in encoded.bytes().chunks(WRITE_SIZE) {
+            out.write_all(piece)?;
+        }
         progress.add(&encoded);
         if let Some(failure) = encoded.failure {
             return Err(failure);

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+/// The release of Apache Kafka that is the reference, when none is on this machine yet.
+pub const KAFKA_VERSION: &str = "4.4.0";
+
 const INSTALL_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// Runs the client's program against a server of its own, or against the broker that the options name.
@@ -141,7 +144,8 @@ fn node(job: &Job<'_>) -> Result<Command> {
 /// The jars serve the comparison too, and are fetched when they are not there yet.
 fn tools(job: &Job<'_>) -> Result<Command> {
     let script = job.workspace.root.join("benches/peers/kafka.sh");
-    let run = |verb: &str| install(job, Command::new("bash").arg(&script).arg(verb));
+    let run =
+        |verb: &str| install(job, Command::new("bash").arg(&script).arg(verb).env("KAFKA_VERSION", KAFKA_VERSION));
     run("version").or_else(|_| run("fetch"))?;
     let mut command = Command::new("python3");
     command.arg(job.workspace.root.join("tests/clients/tools/suite.py"));

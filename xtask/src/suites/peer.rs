@@ -89,6 +89,7 @@ impl<'a> Kafka<'a> {
     fn script(&self, verb: &str) -> Result<()> {
         let mut command = Command::new("bash");
         command.arg(self.job.workspace.root.join(KAFKA)).arg(verb).env("KAFKA_RUN", self.job.scratch().join("kafka"));
+        command.env("KAFKA_VERSION", client::KAFKA_VERSION);
         if verb != "fetch" {
             command.arg(&self.port);
         }

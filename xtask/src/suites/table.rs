@@ -130,6 +130,14 @@ pub const SUITES: &[Suite] = &[
         run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "crash"] },
     },
     Suite {
+        name: "groups",
+        about: "consumer groups by the thousand, and a server killed during rebalances, 50 rounds",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 60,
+        run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "groups"] },
+    },
+    Suite {
         name: "compaction",
         about: "10 million updates of 100,000 keys of a compacted topic, under replays and a kill",
         tier: Tier::Part,

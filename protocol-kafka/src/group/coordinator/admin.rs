@@ -19,6 +19,15 @@ pub(crate) struct Described {
     pub(crate) members: Vec<Member>,
 }
 
+impl Described {
+    /// About the bytes that it takes in an answer.
+    pub(crate) fn bytes(&self) -> usize {
+        const EACH: usize = 256;
+        let members = self.members.iter().map(|member| EACH + member.metadata.len() + member.assignment.len());
+        EACH + members.sum::<usize>()
+    }
+}
+
 /// A member as DescribeGroups shows it.
 pub(crate) struct Member {
     pub(crate) id: StrBytes,

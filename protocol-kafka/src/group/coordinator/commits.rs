@@ -5,12 +5,13 @@ use super::super::offsets::Change;
 use super::super::records::{self, Committed};
 use super::{Coordinator, Held, Inner, Moment, Slot, Unavailable};
 use crate::context::Context;
-use crate::limits::OFFSETS_PER_GROUP_MAX;
+use crate::limits::{GROUPS_BYTES_MAX, OFFSETS_PER_GROUP_MAX};
 use headwater_engine::{Ack, AppendError};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::StrBytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -98,7 +99,9 @@ impl Coordinator {
             let Committer { member_id, instance_id, generation, .. } = *who;
             held.group.check_commit(now, member_id, instance_id, generation, effects).map_err(Refused::Error)?;
             held.offsets.settle();
-            if held.offsets.count().saturating_add(partitions.len()) > OFFSETS_PER_GROUP_MAX {
+            let said: usize = partitions.iter().map(|part| part.committed.metadata.len()).sum();
+            let is_too_much = self.0.bytes.load(Ordering::Relaxed).saturating_add(said) > GROUPS_BYTES_MAX;
+            if is_too_much || held.offsets.count().saturating_add(partitions.len()) > OFFSETS_PER_GROUP_MAX {
                 return Err(Refused::Error(ResponseError::InvalidCommitOffsetSize));
             }
             let changes =

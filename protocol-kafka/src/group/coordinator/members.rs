@@ -1,7 +1,7 @@
 //! JoinGroup, SyncGroup, Heartbeat and LeaveGroup, once the group is found.
 
 use super::super::classic::{Effects, Join, Leaving, Persist, Reply, Sync};
-use super::{Coordinator, Held, Unavailable};
+use super::{Coordinator, Held, Unavailable, is_keepable};
 use crate::limits::GROUPS_BYTES_MAX;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
@@ -21,6 +21,10 @@ impl Coordinator {
     /// A member joins.
     pub(crate) fn join(&self, id: &StrBytes, join: Join) -> Result<Waiting, Unavailable> {
         let is_known = !join.member_id.is_empty();
+        let texts = [&join.client_id, &join.protocol_type, &join.new_id].into_iter().chain(&join.instance_id);
+        if !texts.chain(join.protocols.iter().map(|(name, _)| name)).all(|text| is_keepable(text)) {
+            return Err(Unavailable(ResponseError::InvalidRequest));
+        }
         let size: usize = join.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
         if self.0.bytes.load(Ordering::Relaxed).saturating_add(size) > GROUPS_BYTES_MAX {
             return Err(Unavailable(ResponseError::PolicyViolation));
