@@ -242,6 +242,7 @@ played! {
     altered_topics
     api_versions
     codecs
+    connections
     create_partitions
     create_topics
     delete_groups
