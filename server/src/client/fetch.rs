@@ -85,8 +85,8 @@ pub struct Fetcher<'a> {
     tasks: JoinSet<()>,
     /// Spans that no task reads, because the last one failed.
     loose: Vec<usize>,
-    /// Since the last batch came: how long and how often to try again.
-    retry: Retry,
+    /// Since the first of the failures in a row: how long to try again.
+    retry: Option<Retry>,
 }
 
 impl<'a> Fetcher<'a> {
@@ -94,10 +94,9 @@ impl<'a> Fetcher<'a> {
     pub fn new(cluster: &'a mut Cluster, spans: Vec<Span>, connections: usize) -> Fetcher<'a> {
         let (sender, events) = mpsc::channel(CHANNEL_SIZE);
         let loose = (0..spans.len()).filter(|span| spans[*span].is_open()).collect();
-        let retry = Retry::new(cluster.wait());
         let (connections, tasks) = (connections.max(1), JoinSet::new());
         let (damaged, gaps) = (Vec::new(), Vec::new());
-        Fetcher { cluster, spans, damaged, connections, gaps, events, sender, tasks, loose, retry }
+        Fetcher { cluster, spans, damaged, connections, gaps, events, sender, tasks, loose, retry: None }
     }
 
     /// The spans, each with the offset that it is to go on from.
@@ -116,7 +115,7 @@ impl<'a> Fetcher<'a> {
             if !self.loose.is_empty()
                 && let Err(error) = self.start().await
             {
-                self.retry.pause_or(error).await?;
+                self.pause_or(error).await?;
                 continue;
             }
             if !self.spans.iter().any(Span::is_open) {
@@ -124,7 +123,7 @@ impl<'a> Fetcher<'a> {
             }
             match self.events.recv().await {
                 Some(Event::Batches(fetched, next)) => {
-                    self.retry = Retry::new(self.cluster.wait());
+                    self.retry = None;
                     self.spans[fetched.span].next = next;
                     return Ok(Some(fetched));
                 }
@@ -135,8 +134,16 @@ impl<'a> Fetcher<'a> {
         }
     }
 
+    /// Waits before another attempt. The time begins with the first failure and not with the last batch: that may have come long
+    /// ago, when its reader takes its time and the broker lets go of a connection that nobody reads from.
+    async fn pause_or(&mut self, error: ClientError) -> Result<(), ClientError> {
+        let wait = self.cluster.wait();
+        self.retry.get_or_insert_with(|| Retry::new(wait)).pause_or(error).await
+    }
+
     /// Gives the loose spans to new tasks. What it could not give away stays loose.
     async fn start(&mut self) -> Result<(), ClientError> {
+        while self.tasks.try_join_next().is_some() {} // what has ended is forgotten
         let mut by_leader: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
         let mut topics: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for span in &self.loose {
@@ -184,7 +191,7 @@ impl<'a> Fetcher<'a> {
             }
             self.damaged.extend(&spans);
         } else {
-            self.retry.pause_or(error).await?;
+            self.pause_or(error).await?;
         }
         self.loose.extend(spans.into_iter().filter(|span| self.spans[*span].is_open()));
         Ok(())
