@@ -98,6 +98,8 @@ pub struct Cell {
     new_slots: Mutex<Vec<SlotFile>>,
     pub sealed: Mutex<Vec<Sealed>>,
     pub write_back: Mutex<Vec<(Arc<SegmentFile>, Range<u64>)>>,
+    /// The last block whose commands are visible.
+    published: AtomicU64,
     /// Bytes of blocks written since the start.
     pub wal_written: AtomicU64,
     work: Condvar,
@@ -126,6 +128,7 @@ impl Cell {
             new_slots: Mutex::default(),
             sealed: Mutex::default(),
             write_back: Mutex::default(),
+            published: AtomicU64::new(checkpointed.0),
             wal_written: AtomicU64::new(0),
             work: Condvar::new(),
             work_lock: Mutex::default(),
@@ -186,6 +189,10 @@ impl Cell {
                 }
             }
             Command::ProducerIds { next } => dirty.producer_ids(next),
+            Command::AlterTopic { topic, settings } => {
+                dirty.topic(topic.id(), Some(topic.clone()));
+                topic.set_settings(settings);
+            }
             Command::Swap { partition, swap } => {
                 let mut published = partition.published();
                 dirty.partition(&partition, &mut published.is_dirty);
@@ -207,6 +214,15 @@ impl Cell {
         published.notify(header.size as u64, wake);
         self.shared.stats.appended(header.size as u64, header.record_count);
         Ok(())
+    }
+
+    /// Everything up to this block is visible.
+    pub fn note_published(&self, sequence: Sequence) {
+        self.published.store(sequence.0, Ordering::Relaxed);
+    }
+
+    pub fn published(&self) -> Sequence {
+        Sequence(self.published.load(Ordering::Relaxed))
     }
 
     pub fn checkpointed(&self) -> Sequence {

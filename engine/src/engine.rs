@@ -8,15 +8,16 @@ use crate::checkpoint::{Checkpointer, Progress};
 use crate::commit::{Committer, Fatal, Step};
 use crate::compaction::Compactor;
 use crate::env::{self, Clock, DirLock, Env, WalMethod};
-use crate::ids::{Epoch, ProducerId, TopicId};
+use crate::ids::{Epoch, ProducerId, Sequence, TopicId};
 use crate::offload::{Offload, Offloaded};
 use crate::recovery::{OpenError, recover};
 use crate::settings::{Durability, Settings};
 use crate::stats::StatsSnapshot;
 use crate::topic::{NewTopic, Topic, TopicError};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -254,6 +255,22 @@ impl Engine {
         self.0.cell.shared.data_id
     }
 
+    /// The last block of the log whose changes are visible.
+    pub fn last_block(&self) -> Sequence {
+        self.0.cell.published()
+    }
+
+    /// Where everything lies.
+    pub fn data_dir(&self) -> &Path {
+        &self.0.cell.shared.options.data_dir
+    }
+
+    /// Bytes of the filesystem that the data folder lies on: in all, and free. Asks the system, so not for a socket thread.
+    pub fn filesystem_bytes(&self) -> io::Result<(u64, u64)> {
+        let disk = &self.0.cell.shared.env.disk;
+        Ok((disk.total_bytes()?, disk.free_bytes()?))
+    }
+
     /// WAL blocks that opening replayed.
     pub fn replayed_blocks(&self) -> u64 {
         self.0.replayed
@@ -309,9 +326,35 @@ impl Engine {
         self.0.cell.catalogue.add_partitions(&self.0.cell.shared, id, total)
     }
 
+    /// Gives a topic the settings that `change` makes of those that are set explicitly. `change` must be quick: no other
+    /// change of a topic is decided meanwhile. What it refuses is answered like the rest, once what it saw is durable.
+    pub fn alter_topic<E: From<TopicError>>(
+        &self,
+        id: TopicId,
+        change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, E>,
+    ) -> Pending<Result<(), E>> {
+        self.0.cell.catalogue.alter(&self.0.cell.shared, id, change, false)
+    }
+
+    /// Says what altering the topic would say, and alters nothing.
+    pub fn check_altered_topic<E: From<TopicError>>(
+        &self,
+        id: TopicId,
+        change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, E>,
+    ) -> Pending<Result<(), E>> {
+        self.0.cell.catalogue.alter(&self.0.cell.shared, id, change, true)
+    }
+
     /// A producer id that nobody else has or will have.
     pub fn new_producer_id(&self) -> Pending<Result<ProducerId, TopicError>> {
         self.0.cell.catalogue.new_producer(&self.0.cell.shared)
+    }
+
+    /// A random number from the machine, for ids that nobody shall guess or meet twice.
+    pub fn random(&self) -> u128 {
+        let mut bytes = [0; 16];
+        self.0.cell.shared.env.rng.fill(&mut bytes);
+        u128::from_be_bytes(bytes)
     }
 
     /// An ack to register appends with.

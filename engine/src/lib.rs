@@ -32,8 +32,8 @@ pub use engine::{Drive, Engine, Options};
 pub use ids::{Epoch, FileId, FilePosition, Offset, PartitionId, ProducerId, Sequence, TimestampMs, TopicId};
 pub use offload::{Abandoned, Offloaded};
 pub use partition::{
-    AppendError, Appended, Batches, Bounds, ColdRead, DeleteRecordsError, FileRange, Partition, Read, ReadError,
-    ReadRequest, TimePoint,
+    AppendError, Appended, Batches, Bounds, ColdRead, DeleteRecordsError, FileRange, KnownProducer, Partition, Read,
+    ReadError, ReadRequest, TimePoint,
 };
 pub use recovery::{OpenError, Report, SegmentOnDisk, TopicOnDisk, check, topic_on_disk};
 pub use settings::{Durability, InvalidSetting, Settings};

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use headwater_engine::batch::{self, BatchBuilder, CheckedBatch};
 use headwater_engine::env::sim;
-use headwater_engine::{Drive, Engine, NewTopic, Offset, Options, Partition, Read, ReadRequest, TimestampMs, Topic};
+use headwater_engine::{
+    Drive, Engine, NewTopic, Offset, Options, Partition, Read, ReadRequest, TimestampMs, Topic, TopicError,
+};
 use std::sync::Arc;
 
 fn options() -> Options {
@@ -154,4 +156,48 @@ fn deleting_all_records_frees_the_segment_that_still_grows() {
     let engine = Engine::open(sim::env_on(&disk.crash_image(1), &clock, 1), options()).expect("a crashed folder");
     let found = engine.topic("t").expect("a topic").partition(0).expect("two");
     assert_eq!((found.bounds().log_start, read_all(&found)), (Offset(3), vec!["fourth".to_owned()]));
+}
+
+#[test]
+fn two_changes_of_settings_at_a_time_are_both_kept_and_act_once_durable() {
+    let (env, disk, clock) = sim::env(4);
+    let engine = Engine::open(env, options()).expect("an empty folder");
+    let mut drive = engine.drive().expect("not started");
+    let topic = create(&engine, &mut drive, new_topic("orders", &[("retention.ms", "5")]));
+    let set = |name: &'static str, value: &'static str| {
+        engine.alter_topic(topic.id(), move |settings| {
+            let mut settings = settings.clone();
+            settings.insert(name.to_owned(), value.to_owned());
+            Ok::<_, TopicError>(settings)
+        })
+    };
+    // The second is decided while the first is on its way.
+    let pending = [set("segment.bytes", "400"), set("retention.bytes", "9")];
+    assert_eq!(topic.settings().segment_bytes, 1 << 30, "nothing acts before it is durable");
+    let refused = set("segment.ms", "never");
+    while drive.commit().expect("the disk is healthy") {}
+    for pending in pending {
+        pending.wait_blocking().expect("a good change");
+    }
+    assert!(matches!(refused.wait_blocking(), Err(TopicError::InvalidSetting(_))));
+    let check = |topic: &Topic| {
+        let settings = topic.settings();
+        assert_eq!((settings.segment_bytes, settings.retention_bytes, settings.retention_ms), (400, 9, 5));
+    };
+    check(&topic);
+    let partition = topic.partition(0).expect("two partitions");
+    assert_eq!(partition.settings().segment_bytes, 400, "a partition sees what its topic has");
+
+    let checked = engine.check_altered_topic(topic.id(), |_| Ok::<_, TopicError>(Default::default()));
+    while drive.commit().expect("the disk is healthy") {}
+    checked.wait_blocking().expect("a good change");
+    check(&topic);
+    for seed in 0..10 {
+        if seed == 5 {
+            drive.settle().expect("the disk is healthy");
+        }
+        let image = disk.crash_image(seed);
+        let engine = Engine::open(sim::env_on(&image, &clock, seed), options()).expect("a crashed folder");
+        check(&engine.topic("orders").expect("it was acknowledged"));
+    }
 }

@@ -4,12 +4,12 @@
 //! and gets into the table through the `typed!` macro, which decodes before and encodes after it. Operations on the hot path
 //! (Produce, Fetch) take the `Call` itself and build their `Reply` by hand.
 
-use crate::codec;
+use crate::codec::{self, FromWire, ToWire};
 use crate::context::Context;
 use bytes::Bytes;
 use headwater_protocol::budget::Charge;
 use headwater_protocol::net::Piece;
-use kafka_protocol::protocol::{Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::StrBytes;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -35,8 +35,8 @@ pub struct Call {
 
 impl Call {
     /// Decodes the body.
-    pub fn decode<R: Request>(&self) -> Result<R, Close> {
-        codec::decode_body(&self.body, self.version).map_err(Close::Malformed)
+    pub(crate) fn decode<R: FromWire>(&self) -> Result<R, Close> {
+        R::from_wire(&self.body, self.version).map_err(Close::Malformed)
     }
 
     /// Lets the frame go once it is decoded, for a request that may wait for long. What it keeps of it stays paid for by the
@@ -48,7 +48,7 @@ impl Call {
     }
 
     /// Encodes an answer, its frame length and header before it.
-    pub fn answer<A: Encodable + HeaderVersion>(&self, answer: &A) -> Result<Reply, Close> {
+    pub(crate) fn answer<A: ToWire>(&self, answer: &A) -> Result<Reply, Close> {
         codec::encode_answer(self.correlation_id, self.version, answer).map(Reply::Bytes).map_err(Close::Unencodable)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::connection::FetchSessions;
+use crate::group::Coordinator;
 use crate::options::Options;
 use crate::table;
 use headwater_engine::Engine;
@@ -25,6 +26,8 @@ pub struct Context {
     /// Incremental fetch sessions. They belong to the broker, not to a connection: a client may go on with its session on a
     /// new one.
     pub(crate) fetch_sessions: FetchSessions,
+    /// Consumer groups.
+    pub(crate) groups: Coordinator,
     /// Memory for requests.
     pub(crate) budget: Arc<Budget>,
     /// Batches that inflate to much are checked by replay threads, so many at once: each takes up to 64 MiB, and reads of
@@ -40,6 +43,7 @@ impl Context {
         let ctx = Context {
             cluster_id: StrBytes::from_string(crate::map::cluster_id(engine.data_id())),
             fetch_sessions: FetchSessions::new(&options.limits, engine.node_epoch()),
+            groups: Coordinator::new(engine.clone(), options.groups.clone()),
             budget: Budget::new(options.limits.request_memory_max),
             heavy_checks: Semaphore::new(HEAVY_CHECKS_MAX),
             metrics: Arc::new(table::metrics()),

@@ -7,7 +7,7 @@ mod admin;
 pub use admin::{partition_index, setting, topic_name};
 
 use headwater_engine::batch::BatchError;
-use headwater_engine::{Abandoned, AppendError, DeleteRecordsError, ReadError, TopicError, TopicId};
+use headwater_engine::{Abandoned, AppendError, DeleteRecordsError, ReadError, Stopped, TopicError, TopicId};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -120,6 +120,12 @@ impl From<ReadError> for Failure {
 impl From<Abandoned> for Failure {
     fn from(error: Abandoned) -> Failure {
         Failure::because(ResponseError::KafkaStorageError, error.to_string())
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(_: Stopped) -> Failure {
+        TopicError::Stopped.into()
     }
 }
 

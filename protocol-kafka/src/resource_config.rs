@@ -3,6 +3,13 @@
 
 use crate::topic_config::Kind;
 
+/// Kinds of resource, as they are numbered on the wire.
+pub const TOPIC: i8 = 2;
+pub const BROKER: i8 = 4;
+pub const BROKER_LOGGER: i8 = 8;
+pub const CLIENT_METRICS: i8 = 16;
+pub const GROUP: i8 = 32;
+
 /// One name.
 pub struct ResourceSetting {
     /// The name on the wire.
@@ -28,7 +35,7 @@ const ROW: ResourceSetting = ResourceSetting {
 /// What a group may set.
 #[rustfmt::skip]
 #[allow(clippy::needless_update, reason = "the rows look alike")]
-pub const GROUP: &[ResourceSetting] = &[
+pub const GROUP_SETTINGS: &[ResourceSetting] = &[
     ResourceSetting { name: "consumer.session.timeout.ms", default: "45000", synonym: Some("group.consumer.session.timeout.ms"),
         documentation: "A member of a consumer group that is not heard of for so long is taken for dead.", ..ROW },
     ResourceSetting { name: "consumer.heartbeat.interval.ms", default: "5000",
@@ -91,7 +98,7 @@ pub const GROUP: &[ResourceSetting] = &[
 /// What a client metrics subscription may set.
 #[rustfmt::skip]
 #[allow(clippy::needless_update, reason = "the rows look alike")]
-pub const CLIENT_METRICS: &[ResourceSetting] = &[
+pub const CLIENT_METRICS_SETTINGS: &[ResourceSetting] = &[
     ResourceSetting { name: "interval.ms", default: "300000", documentation: "How often clients send their metrics.", ..ROW },
     ResourceSetting { name: "match", kind: Kind::List, default: "", documentation: "Which clients are meant.", ..ROW },
     ResourceSetting { name: "metrics", kind: Kind::List, default: "",

@@ -10,6 +10,7 @@ mod value;
 pub use rows::SETTINGS;
 pub use value::Kind;
 
+use crate::limits::TOPIC_SETTINGS_BYTES_MAX;
 use crate::map;
 use headwater_engine::Settings;
 use std::collections::BTreeMap;
@@ -94,6 +95,10 @@ pub fn check<'a>(given: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> Res
         }
     }
     check_together(&kept)?;
+    let bytes: usize = kept.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > TOPIC_SETTINGS_BYTES_MAX {
+        return Err(format!("The settings of one topic may take {TOPIC_SETTINGS_BYTES_MAX} bytes, these take {bytes}"));
+    }
     Ok(kept)
 }
 

@@ -17,6 +17,9 @@ pub(crate) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// The same for the cluster.
 pub(crate) const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 
+/// The same for a group.
+pub(crate) const GROUP_OPERATIONS: i32 = 0b1101_0100_1000;
+
 /// The topic of that name.
 pub(crate) fn by_name(ctx: &Context, name: &str) -> Option<Arc<Topic>> {
     if topic_name::is_hidden(name) { None } else { ctx.engine.topic(name) }
@@ -30,6 +33,16 @@ pub(crate) fn by_id(ctx: &Context, id: Uuid) -> Option<Arc<Topic>> {
 /// All topics, by name.
 pub(crate) fn all(ctx: &Context) -> impl Iterator<Item = Arc<Topic>> {
     ctx.engine.topics().into_iter().filter(|topic| !topic_name::is_hidden(topic.name()))
+}
+
+/// Refuses to grow a topic that the server keeps its own state in. The reference does it, and groups are then looked for in
+/// other partitions than those that their offsets are in.
+pub(crate) fn check_not_internal(topic: &Topic) -> Result<(), Failure> {
+    if !topic.is_internal() {
+        return Ok(());
+    }
+    let message = format!("Topic '{}' is internal: its partitions are the server's own.", topic.name());
+    Err(Failure::because(ResponseError::PolicyViolation, message))
 }
 
 /// The partition with that index.

@@ -49,7 +49,8 @@ fn bare(key: i16, version: i16, flexible: bool) -> Bytes {
 async fn api_versions_names_every_row_in_every_version() {
     let server = Server::start(Options::default());
     let mut client = server.connect();
-    for version in versions(ApiKey::ApiVersions) {
+    // Version 5 is one that the crate does not know; a golden case plays it.
+    for version in versions(ApiKey::ApiVersions).filter(|version| *version <= 4) {
         let answer = client.call(version, &api_versions()).await;
         assert_eq!(answer.error_code, 0);
         let ranges: Vec<_> =
@@ -69,7 +70,7 @@ async fn an_unknown_version_of_api_versions_gets_an_answer_that_every_client_rea
     let answer = harness::decode::<ApiVersionsResponse>(client.receive_frame().await.unwrap(), 0, 7);
     assert_eq!(answer.error_code, 35);
     let ranges: Vec<_> = answer.api_keys.iter().map(|row| (row.api_key, row.min_version, row.max_version)).collect();
-    assert_eq!(ranges, [(18, 0, 4)]);
+    assert_eq!(ranges, [(18, 0, 5)]);
     assert_eq!(client.call(4, &api_versions()).await.error_code, 0, "the connection goes on");
 }
 

@@ -3,24 +3,40 @@
 //!
 //! `HEADWATER_TEST_ALL` asks for a million cases; `HEADWATER_TEST_CASES` for any number.
 
+#[path = "mutated/groups.rs"]
+mod groups;
 mod harness;
 
 use bytes::{Bytes, BytesMut};
-use harness::{Server, batch, compressed, frame, idempotent, name};
+use harness::{Server, batch, compressed, frame, frame_since, idempotent, name};
 use headwater_engine::batch::Codec;
 use headwater_protocol::metrics::Ended;
 use headwater_protocol_kafka::{Options, TABLE};
+use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
+use kafka_protocol::messages::{
+    AddRaftVoterRequest, AlterClientQuotasRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest,
+    AlterReplicaLogDirsRequest, DescribeClientQuotasRequest, DescribeLogDirsRequest, DescribeProducersRequest,
+    DescribeQuorumRequest, ElectLeadersRequest, IncrementalAlterConfigsRequest, ListConfigResourcesRequest,
+    ListPartitionReassignmentsRequest, RemoveRaftVoterRequest, UnregisterBrokerRequest, UpdateFeaturesRequest,
+    add_raft_voter_request, alter_configs_request, describe_producers_request, describe_quorum_request,
+    elect_leaders_request, incremental_alter_configs_request,
+};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
     DeleteTopicsRequest, DescribeClusterRequest, DescribeConfigsRequest, DescribeTopicPartitionsRequest, FetchRequest,
@@ -66,7 +82,7 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
         ApiKey::ListOffsets => {
             let partitions = [-1, -2, -3, 5].map(|time| ListOffsetsPartition::default().with_timestamp(time));
             let topic = ListOffsetsTopic::default().with_name(orders().into()).with_partitions(partitions.to_vec());
-            frame(2, v, 1, &ListOffsetsRequest::default().with_topics(vec![topic]))
+            frame_since(2, v, v.min(10), 1, &ListOffsetsRequest::default().with_topics(vec![topic]))
         }
         ApiKey::Metadata => {
             let topic = MetadataRequestTopic::default().with_name(Some(orders().into()));
@@ -77,7 +93,16 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
             if v >= 3 {
                 request = request.with_client_software_name(name("a")).with_client_software_version(name("1"));
             }
-            frame(18, v, 1, &request)
+            if v < 5 {
+                return frame(18, v, 1, &request);
+            }
+            // The cluster and the node come before the tagged fields.
+            let mut frame = frame_since(18, v, 4, 1, &request).to_vec();
+            frame.truncate(frame.len() - 1);
+            frame.extend_from_slice(&[5, b'a', b'b', b'c', b'd', 0, 0, 0, 1, 0]);
+            let size = i32::try_from(frame.len() - 4).expect("a small request");
+            frame[..4].copy_from_slice(&size.to_be_bytes());
+            frame.into()
         }
         ApiKey::CreateTopics => {
             let config = CreatableTopicConfig::default().with_name(name("segment.ms")).with_value(Some(name("99999")));
@@ -115,6 +140,99 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
             });
             frame(32, v, 1, &DescribeConfigsRequest::default().with_resources(resources.to_vec()))
         }
+        ApiKey::AlterConfigs => {
+            let config = alter_configs_request::AlterableConfig::default()
+                .with_name(name("segment.ms"))
+                .with_value(Some(name("99999")));
+            let resource = alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(name("made"))
+                .with_configs(vec![config]);
+            frame(33, v, 1, &AlterConfigsRequest::default().with_resources(vec![resource]))
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let configs =
+                [(0, "segment.ms", "99999"), (2, "cleanup.policy", "compact")].map(|(operation, of, value)| {
+                    incremental_alter_configs_request::AlterableConfig::default()
+                        .with_name(name(of))
+                        .with_config_operation(operation)
+                        .with_value(Some(name(value)))
+                });
+            let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(name("made"))
+                .with_configs(configs.to_vec());
+            frame(44, v, 1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]))
+        }
+        ApiKey::AlterReplicaLogDirs => {
+            let topic = AlterReplicaLogDirTopic::default().with_name(orders().into()).with_partitions(vec![0, 7]);
+            let dir = AlterReplicaLogDir::default().with_path(name("data")).with_topics(vec![topic]);
+            frame(34, v, 1, &AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]))
+        }
+        ApiKey::DescribeLogDirs => {
+            let topic = DescribableLogDirTopic::default().with_topic(orders().into()).with_partitions(vec![0, 1]);
+            frame_since(35, v, v.min(4), 1, &DescribeLogDirsRequest::default().with_topics(Some(vec![topic])))
+        }
+        ApiKey::ElectLeaders => {
+            let topic = elect_leaders_request::TopicPartitions::default()
+                .with_topic(orders().into())
+                .with_partitions(vec![0, 1]);
+            frame(43, v, 1, &ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic])))
+        }
+        ApiKey::AlterPartitionReassignments => {
+            let partition = ReassignablePartition::default().with_replicas(Some(vec![1.into(), 2.into()]));
+            let topic = ReassignableTopic::default().with_name(orders().into()).with_partitions(vec![partition]);
+            frame(45, v, 1, &AlterPartitionReassignmentsRequest::default().with_topics(vec![topic]))
+        }
+        ApiKey::ListPartitionReassignments => {
+            frame(46, v, 1, &ListPartitionReassignmentsRequest::default().with_topics(None))
+        }
+        ApiKey::DescribeClientQuotas => {
+            let component = ComponentData::default().with_entity_type(name("user")).with_match_type(2).with_match(None);
+            frame(48, v, 1, &DescribeClientQuotasRequest::default().with_components(vec![component]))
+        }
+        ApiKey::AlterClientQuotas => {
+            let entity = EntityData::default().with_entity_type(name("user")).with_entity_name(Some(name("a")));
+            let change = OpData::default().with_key(name("request_percentage")).with_value(5.0);
+            let entry = EntryData::default().with_entity(vec![entity]).with_ops(vec![change]);
+            frame(49, v, 1, &AlterClientQuotasRequest::default().with_entries(vec![entry]))
+        }
+        ApiKey::DescribeQuorum => {
+            let partition = describe_quorum_request::PartitionData::default();
+            let topic = describe_quorum_request::TopicData::default()
+                .with_topic_name(name("__cluster_metadata").into())
+                .with_partitions(vec![partition]);
+            frame(55, v, 1, &DescribeQuorumRequest::default().with_topics(vec![topic]))
+        }
+        ApiKey::UpdateFeatures => {
+            let update = FeatureUpdateKey::default().with_feature(name("f")).with_max_version_level(1);
+            frame(57, v, 1, &UpdateFeaturesRequest::default().with_feature_updates(vec![update]))
+        }
+        ApiKey::DescribeProducers => {
+            let topic = describe_producers_request::TopicRequest::default()
+                .with_name(orders().into())
+                .with_partition_indexes(vec![0, 1, 2]);
+            frame(61, v, 1, &DescribeProducersRequest::default().with_topics(vec![topic]))
+        }
+        ApiKey::UnregisterBroker => frame(64, v, 1, &UnregisterBrokerRequest::default().with_broker_id(7.into())),
+        ApiKey::ListConfigResources => {
+            let kinds = if v >= 1 { vec![2, 4] } else { Vec::new() };
+            frame(74, v, 1, &ListConfigResourcesRequest::default().with_resource_types(kinds))
+        }
+        ApiKey::AddRaftVoter => {
+            let listener = add_raft_voter_request::Listener::default().with_name(name("C")).with_host(name("h"));
+            let request = AddRaftVoterRequest::default().with_voter_id(7).with_listeners(vec![listener]);
+            if v == 0 {
+                return frame(80, v, 1, &request);
+            }
+            // Whether to wait comes before the tagged fields.
+            let mut frame = frame_since(80, v, 0, 1, &request).to_vec();
+            frame.extend_from_slice(&[0]);
+            let size = i32::try_from(frame.len() - 4).expect("a small request");
+            frame[..4].copy_from_slice(&size.to_be_bytes());
+            frame.into()
+        }
+        ApiKey::RemoveRaftVoter => frame(81, v, 1, &RemoveRaftVoterRequest::default().with_voter_id(7)),
         ApiKey::CreatePartitions => {
             let topic = CreatePartitionsTopic::default().with_name(name("made").into()).with_count(3);
             frame(37, v, 1, &CreatePartitionsRequest::default().with_timeout_ms(50).with_topics(vec![topic]))
@@ -127,7 +245,8 @@ fn request(key: ApiKey, version: i16, topic_id: Uuid) -> Bytes {
                 .with_cursor(Some(cursor));
             frame(75, v, 1, &request)
         }
-        other => panic!("{other:?} has a row and no request here: add one"),
+        other => groups::request(other, v, topic_id)
+            .unwrap_or_else(|| panic!("{other:?} has a row and no request here: add one")),
     }
 }
 
@@ -268,6 +387,8 @@ async fn prepare() -> (Server, Vec<Bytes>) {
     options.limits.fetch_wait_max = Duration::from_millis(5);
     options.limits.busy_wait_max = Duration::from_millis(5);
     options.limits.fetch_sessions_max = 50;
+    options.groups.topic_partitions = 4;
+    options.groups.initial_rebalance_delay_ms = 0;
     let server = Server::start_small(options);
     let topic = server.topic("orders", 2, &[("retention.bytes", "1000000"), ("segment.bytes", "1000000")]).await;
     server.topic("made", 1, &[]).await;

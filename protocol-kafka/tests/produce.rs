@@ -7,9 +7,10 @@ use harness::{Client, Server, batch, batch_with, compressed, idempotent, name, v
 use headwater_engine::batch::Codec;
 use headwater_engine::{Offset, TimestampMs, Topic};
 use headwater_protocol_kafka::Options;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, ProduceRequest};
+use kafka_protocol::messages::{ApiKey, DescribeProducersRequest, InitProducerIdRequest, ProduceRequest};
 use kafka_protocol::protocol::StrBytes;
 use std::time::Duration;
 use uuid::Uuid;
@@ -184,6 +185,15 @@ async fn an_idempotent_producer_gets_the_first_offset_for_a_repeat() {
     assert_eq!(send(0, 8, &["a"]).await, (45, -1), "a gap");
     assert_eq!(send(1, 0, &["a"]).await, (0, 6), "a new epoch begins anew");
     assert_eq!(send(0, 6, &["a"]).await, (47, -1), "the old epoch is over");
+
+    let asked = TopicRequest::default().with_name(name("orders").into()).with_partition_indexes(vec![0, 0]);
+    let answer = client.call(0, &DescribeProducersRequest::default().with_topics(vec![asked])).await;
+    for partition in &answer.topics[0].partitions {
+        assert_eq!((partition.error_code, partition.active_producers.len()), (0, 1));
+        let known = &partition.active_producers[0];
+        assert_eq!((known.producer_id.0, known.producer_epoch, known.last_sequence), (producer, 1, 0));
+        assert!(known.last_timestamp > 0 && known.coordinator_epoch == -1 && known.current_txn_start_offset == -1);
+    }
 }
 
 fn idempotent_producer() -> InitProducerIdRequest {

@@ -117,6 +117,22 @@ impl Histogram {
     }
 }
 
+/// Numbers that a head has beside those of every listener, computed when they are asked for.
+#[derive(Clone, Debug)]
+pub struct Family {
+    /// Its name, without the program's.
+    pub name: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// Whether it only grows.
+    pub is_counter: bool,
+    /// Each value with its labels.
+    pub values: Vec<(Vec<(&'static str, String)>, u64)>,
+}
+
+/// Computes further families.
+pub type More = Box<dyn Fn() -> Vec<Family> + Send + Sync>;
+
 /// The counters of one listener.
 pub struct Metrics {
     protocol: &'static str,
@@ -128,6 +144,8 @@ pub struct Metrics {
     ended: [AtomicU64; Ended::ALL.len()],
     /// The memory for requests, once the listener serves.
     budget: OnceLock<Arc<Budget>>,
+    /// What the head adds, once it serves.
+    more: OnceLock<More>,
 }
 
 impl Metrics {
@@ -152,6 +170,7 @@ impl Metrics {
             connections_over_bound: AtomicU64::new(0),
             ended: Default::default(),
             budget: OnceLock::new(),
+            more: OnceLock::new(),
         }
     }
 
@@ -180,6 +199,16 @@ impl Metrics {
     /// Shows this budget's use too; the first one that is given stays.
     pub fn show_budget(&self, budget: &Arc<Budget>) {
         let _ = self.budget.set(budget.clone());
+    }
+
+    /// Shows what `more` computes too; the first one that is given stays.
+    pub fn show_more(&self, more: More) {
+        let _ = self.more.set(more);
+    }
+
+    /// What the head adds, as it is now.
+    pub fn more(&self) -> Vec<Family> {
+        self.more.get().map(|more| more()).unwrap_or_default()
     }
 
     pub(crate) fn accepted(&self) {

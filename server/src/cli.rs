@@ -1,8 +1,11 @@
 //! The command line: every command, its options, and the help text. The server's own options come from the table in
 //! `config::options`.
 
-use crate::command::{check, config, consume, docs, log, produce, topic};
+use crate::client::Cluster;
+use crate::command::{check, completion, config, consume, docs, group, log, produce, replay, topic};
 use crate::config::ConfigArgs;
+use crate::exit::Failure;
+use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
 use std::time::Duration;
 
@@ -25,18 +28,25 @@ pub enum Command {
     /// Show or check the server's configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// List, create, describe and delete topics
+    /// List, create, describe, change and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
     /// Write records: one for each line of standard input
     Produce(produce::ProduceArgs),
     /// Read records and print them
     Consume(consume::ConsumeArgs),
+    /// Read a range of the log, by offset or time, to a file or a pipe
+    Replay(replay::ReplayArgs),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Look into the files of a log
     #[command(subcommand)]
     Log(log::LogCommand),
     /// Verify a data folder while no server uses it
     Check(check::CheckArgs),
+    /// Print a script that completes this command line in a shell
+    Completion(completion::CompletionArgs),
     /// Print a generated page of the documentation
     #[command(subcommand, hide = true)]
     Docs(docs::DocsCommand),
@@ -57,6 +67,22 @@ pub struct Target {
     /// Give up after this long, retries included
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub timeout: Duration,
+}
+
+/// What a command takes that asks a broker and prints the answer.
+#[derive(Debug, Args)]
+pub struct Asking {
+    #[command(flatten)]
+    pub target: Target,
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+impl Asking {
+    /// The cluster to ask.
+    pub async fn connect(&self) -> Result<Cluster, Failure> {
+        Ok(Cluster::connect(&self.target.bootstrap, self.target.timeout).await?)
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

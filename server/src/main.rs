@@ -38,8 +38,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Topic(command) => command::topic::run(command),
         Command::Produce(args) => command::produce::run(args),
         Command::Consume(args) => command::consume::run(args),
+        Command::Replay(args) => command::replay::run(args),
+        Command::Group(command) => command::group::run(command),
         Command::Log(command) => command::log::run(&command),
         Command::Check(args) => command::check::run(&args),
+        Command::Completion(args) => command::completion::run(&args),
         Command::Docs(command) => command::docs::run(command),
     }
 }

@@ -36,10 +36,13 @@ pub fn columns(headings: &[&str], rows: &[Vec<String>]) -> String {
         cells.chain(headings.get(column).map(|heading| heading.chars().count())).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-    let is_number = |cell: &String| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    let right: Vec<bool> = (0..headings.len())
-        .map(|column| !rows.is_empty() && rows.iter().all(|row| row.get(column).is_some_and(is_number)))
-        .collect();
+    let is_number = |cell: &str| !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    // A column of dashes alone is one of missing words as well as of missing numbers.
+    let is_right = |column: usize| {
+        let cells = || rows.iter().map(|row| row.get(column).map_or("", String::as_str));
+        cells().all(is_number) && cells().any(|cell| cell != "-")
+    };
+    let right: Vec<bool> = (0..headings.len()).map(is_right).collect();
     let mut text = String::new();
     let headings: Vec<String> = headings.iter().map(|heading| heading.to_uppercase()).collect();
     for row in std::iter::once(&headings).chain(rows) {
@@ -68,5 +71,7 @@ mod tests {
         let rows = vec![vec!["orders".to_owned(), "12".to_owned()], vec!["a".to_owned(), "3".to_owned()]];
         assert_eq!(columns(&["topic", "count"], &rows), "TOPIC   COUNT\norders     12\na           3\n");
         assert_eq!(columns(&["topic"], &[]), "TOPIC\n");
+        let rows = ["-", "-12"].map(|cell| vec!["-".to_owned(), cell.to_owned()]);
+        assert_eq!(columns(&["name", "lag"], &rows), "NAME  LAG\n-       -\n-     -12\n");
     }
 }

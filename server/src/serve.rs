@@ -159,6 +159,7 @@ fn kafka_options(config: &Config, port: u16, connections_room: usize) -> kafka::
         advertised_port: if config.kafka_advertised.is_some() { advertised.port } else { port },
         auto_create_topics: config.auto_create_topics,
         default_partitions: config.default_partitions,
+        groups: config.groups.clone(),
         limits: Limits { connections_max, ..config.limits.clone() },
         ..kafka::Options::default()
     }

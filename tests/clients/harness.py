@@ -1,8 +1,10 @@
-"""What the Python client suites share: cases and their report, sample records, waiting with a deadline.
+"""What the Python client suites share: cases and their report, sample records, waiting with a deadline. Cases that hold
+for every client are in `shared`.
 
 A suite is a module of functions marked `@case`; `main` runs them against the broker that `--bootstrap` names and
 prints a line for each, and last `N passed, N failed, N skipped`. It exits with 1 when a case failed. Each case makes
-topics of its own, so that cases do not see each other and a broker with data in it serves as well as a new one.
+topics and groups of its own, so that cases do not see each other and a broker with data in it serves as well as a new
+one.
 """
 
 import argparse
@@ -10,16 +12,20 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 import traceback
 import uuid
+from concurrent import futures
 from dataclasses import dataclass
 from typing import Callable, Optional
 
 CASE_SECONDS_MAX = 120
+WAITING_CASES_MAX = 8
+# For all those that wait together: their number is small beside how many run at once.
+WAITING_SECONDS_MAX = 2 * CASE_SECONDS_MAX
 
 _cases: list = []
+_waiting_cases: list = []
 
 
 class Skip(Exception):
@@ -43,41 +49,76 @@ def case(function: Callable[[Run], None]) -> Callable[[Run], None]:
     return function
 
 
-def main() -> None:
+def case_that_waits(function: Callable[[Run], None]) -> Callable[[Run], None]:
+    """Marks a case that mostly waits, for a timeout or a rebalance: such cases run at the same time as each other, after
+    the rest."""
+    _waiting_cases.append(function)
+    return function
+
+
+def long_case(function: Callable[[Run], None]) -> Callable[[Run], None]:
+    """Marks a case that is left out of the short form."""
+    function.is_long = True
+    return function
+
+
+def main(member: Optional[Callable[[Run, str], None]] = None) -> None:
+    """Runs the suite. `member` is the program's other side: with `--member TEXT` it is called instead of the cases."""
     options = argparse.ArgumentParser(description="Runs a client suite against a broker that speaks Kafka.")
     options.add_argument("--bootstrap", default=os.environ.get("HEADWATER_BOOTSTRAP"), metavar="HOST:PORT")
     options.add_argument("--full", action="store_true", help="larger counts and more combinations")
     options.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains the text")
+    options.add_argument("--member", default="", help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if not chosen.bootstrap:
         options.error("--bootstrap or HEADWATER_BOOTSTRAP names the broker")
     run = Run(chosen.bootstrap, chosen.full)
-    signal.signal(signal.SIGALRM, _too_long)
-    passed = failed = skipped = 0
-    for function in _cases:
-        if chosen.only not in function.__name__:
-            continue
-        start = time.monotonic()
-        try:
-            check(_reachable(run), f"nothing listens at {run.bootstrap}")
-            signal.alarm(CASE_SECONDS_MAX)
-            function(run)
-            signal.alarm(0)
-            passed += 1
-            verdict, detail = "PASS", ""
-        except Skip as reason:
-            skipped += 1
-            verdict, detail = "SKIP", f": {reason}"
-        except Exception as error:  # whatever a client raises is a failed case, not the end of the suite
-            failed += 1
-            verdict, detail = "FAIL", f": {type(error).__name__}: {error}"
-            traceback.print_exc(file=sys.stdout)
-        finally:
-            signal.alarm(0)
-        print(f"{verdict} {function.__name__} ({time.monotonic() - start:.1f} s){detail}", flush=True)
-    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    if member and chosen.member:
+        member(run, chosen.member)
+        return
+    counts = {"PASS": 0, "FAIL": 0, "SKIP": 0}
+    for function, verdict, report in _verdicts(run, chosen.only):
+        counts[verdict] += 1
+        print(f"{verdict} {function.__name__} {report}", flush=True)
+    print(f"{counts['PASS']} passed, {counts['FAIL']} failed, {counts['SKIP']} skipped", flush=True)
     # Not sys.exit: a client whose background thread hangs on a broken broker must not hang the suite.
-    os._exit(1 if failed or not passed else 0)
+    os._exit(1 if counts["FAIL"] or not counts["PASS"] else 0)
+
+
+def _verdicts(run: Run, only: str):
+    """Runs the cases; yields each with its verdict and what to print beside it."""
+    signal.signal(signal.SIGALRM, _too_long)
+    chosen = lambda function: only in function.__name__ and (run.full or not hasattr(function, "is_long"))
+    for function in filter(chosen, _cases):
+        yield function, *_attempt(run, function, signal.alarm)
+    waiting = list(filter(chosen, _waiting_cases))
+    pool = futures.ThreadPoolExecutor(WAITING_CASES_MAX)
+    attempts = {pool.submit(_attempt, run, function): function for function in waiting}
+    try:
+        for done in futures.as_completed(list(attempts), WAITING_SECONDS_MAX):
+            yield attempts.pop(done), *done.result()
+    except futures.TimeoutError:
+        for function in attempts.values():
+            yield function, "FAIL", f": not done after {WAITING_SECONDS_MAX} s"
+
+
+def _attempt(run: Run, function: Callable[[Run], None], alarm: Callable[[int], object] = lambda seconds: None):
+    """Runs a case; its verdict, and what to print beside it. `alarm` sets and clears the time limit."""
+    start = time.monotonic()
+    try:
+        check(_reachable(run), f"nothing listens at {run.bootstrap}")
+        alarm(CASE_SECONDS_MAX)
+        function(run)
+        alarm(0)
+        verdict, detail = "PASS", ""
+    except Skip as reason:
+        verdict, detail = "SKIP", f": {reason}"
+    except Exception as error:  # whatever a client raises is a failed case, not the end of the suite
+        verdict, detail = "FAIL", f": {type(error).__name__}: {error}"
+        print(traceback.format_exc(), flush=True)
+    finally:
+        alarm(0)
+    return verdict, f"({time.monotonic() - start:.1f} s){detail}"
 
 
 def _reachable(run: Run) -> bool:

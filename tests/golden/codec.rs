@@ -1,6 +1,8 @@
 //! Bytes ↔ JSON by a layout of `schema.rs`. Reading is strict: every byte must be accounted for, and tagged fields that the
 //! layout does not know appear by their number, so that equal JSON means equal content on the wire.
 //!
+//! `{"$raw": HEX}` in the place of any value writes those bytes: how a value is written that cannot be.
+//!
 //! Bytes are hex text, UUIDs are in Kafka's own base64 form, and a field's name is the definition's.
 
 use crate::schema::{Field, Kind, Message};
@@ -97,6 +99,10 @@ impl Writer {
     }
 
     fn value(&mut self, kind: &Kind, nullable: bool, value: &Value) -> Result<()> {
+        if let Some(bytes) = value.get("$raw").and_then(Value::as_str) {
+            self.out.extend(from_hex(bytes)?);
+            return Ok(());
+        }
         let number = || value.as_i64().with_context(|| format!("not a number: {value}"));
         match kind {
             Kind::Bool => self.out.push(u8::from(value.as_bool().context("not a bool")?)),
@@ -293,7 +299,7 @@ pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-fn from_hex(text: &str) -> Result<Vec<u8>> {
+pub fn from_hex(text: &str) -> Result<Vec<u8>> {
     let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16).context("not hex")).collect::<Result<_>>()?;
     Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |n, d| n * 16 + d) as u8).collect())
 }

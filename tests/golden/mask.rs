@@ -1,8 +1,9 @@
-//! What differs from run to run (ids, hosts, epochs, times) and how it is named in the cases: `<id:orders>`, `<node>`,
-//! `<epoch>`. Masks are put over answers, and requests may use the names in turn.
+//! What differs from run to run (ids, hosts, epochs, times) and how it is named in the cases: `<id:orders>`,
+//! `<member:a>`, `<node>`, `<epoch>`. Masks are put over answers, and requests may use the names in turn.
 
 use crate::batch;
 use crate::codec::{nested, to_hex, uuid_text};
+use crate::scenario::versioned;
 use crate::schema::Field;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
@@ -13,7 +14,18 @@ use std::collections::BTreeMap;
 pub struct Masks {
     /// Topic ids by topic name, as far as answers told both.
     ids: BTreeMap<String, String>,
+    /// Member ids by the names that the steps gave them.
+    members: BTreeMap<String, String>,
+    /// Names of all member ids, those too that a later one took the name from: with `{v}`, and the version that it stands for.
+    member_names: BTreeMap<String, (String, i16)>,
+    /// Ids of fetch sessions by the connections that got them.
+    sessions: BTreeMap<String, i64>,
+    /// The version that is being played.
+    version: i16,
+    /// The folder of the logs, as far as an answer told it.
+    folder: Option<String>,
     node: Option<i64>,
+    cluster: Option<String>,
     /// The leader epoch of everything in this run: no case moves a leader.
     epoch: Option<i64>,
 }
@@ -25,15 +37,36 @@ impl Masks {
         Masks { node: Some(node), ..Masks::default() }
     }
 
+    /// The same in a cluster of this id, for requests that name it.
+    pub fn in_cluster(self, id: Option<&str>) -> Masks {
+        Masks { cluster: id.map(str::to_owned), ..self }
+    }
+
     /// Takes topic ids over that were asked for apart.
     pub fn learn(&mut self, ids: BTreeMap<String, String>) {
         self.ids.extend(ids);
     }
 
+    /// Takes the member id over that an answer gave out.
+    pub fn learn_member(&mut self, name: &str, version: i16, id: &str) {
+        self.members.insert(versioned(name, version), id.to_owned());
+        self.member_names.insert(id.to_owned(), (name.to_owned(), version));
+    }
+
+    /// Takes over the id of the fetch session that a connection got.
+    pub fn learn_session(&mut self, connection: &str, id: i64) {
+        self.sessions.insert(connection.to_owned(), id);
+    }
+
     /// Replaces what this run chose by names.
-    pub fn cover(&mut self, fields: &[Field], answer: &Value) -> Value {
+    pub fn cover(&mut self, fields: &[Field], version: i16, answer: &Value) -> Value {
+        self.version = version;
+        self.cover_fields(fields, answer)
+    }
+
+    fn cover_fields(&mut self, fields: &[Field], answer: &Value) -> Value {
         match answer {
-            Value::Array(items) => items.iter().map(|item| self.cover(fields, item)).collect(),
+            Value::Array(items) => items.iter().map(|item| self.cover_fields(fields, item)).collect(),
             Value::Object(object) => {
                 if let Some(id) = object.get("TopicId").and_then(Value::as_str) {
                     let name = ["Name", "TopicName", "Topic"]
@@ -50,7 +83,7 @@ impl Masks {
                         Some(field) if field.broker => self.cover_node(value),
                         _ => self.cover_plain(name, value),
                     };
-                    covered.insert(name.clone(), self.cover(field.map_or(&[], |f| nested(&f.kind)), &value));
+                    covered.insert(name.clone(), self.cover_fields(field.map_or(&[], |f| nested(&f.kind)), &value));
                 }
                 Value::Object(covered)
             }
@@ -73,7 +106,15 @@ impl Masks {
             "ClusterId" if value.as_str().is_some_and(|id| !id.is_empty()) => json!("<cluster>"),
             "Host" if value != "" => json!("<host>"),
             "Port" => json!("<port>"),
-            "LogAppendTimeMs" if number.is_some() => json!("<now>"),
+            "TotalBytes" | "UsableBytes" if number.is_some() => json!("<bytes>"),
+            "LogDir" if value != "" => {
+                self.folder = value.as_str().map(str::to_owned);
+                json!("<folder>")
+            }
+            "MemberId" | "Leader" if self.member_name(value).is_some() => json!(self.member_name(value)),
+            "LogAppendTimeMs" | "CommitTimestamp" | "ExpireTimestamp" | "CurrentStateTimestamp" if number.is_some() => {
+                json!("<now>")
+            }
             "ProducerId" if number.is_some() => json!("<producer>"),
             "SessionId" if number.is_some_and(|id| id > 0) => json!("<session>"),
             "Records" if value.is_string() => json!(batch::without_epochs(value.as_str().unwrap_or_default())),
@@ -85,6 +126,14 @@ impl Masks {
         }
     }
 
+    fn member_name(&self, id: &Value) -> Option<String> {
+        let (name, version) = self.member_names.get(id.as_str()?)?;
+        if *version == self.version {
+            return Some(format!("<member:{name}>"));
+        }
+        Some(format!("<member:{}>", versioned(name, *version)))
+    }
+
     fn cover_id(&self, value: &Value) -> Value {
         let id = value.as_str().unwrap_or_default();
         if id == uuid_text(&[0; 16]) {
@@ -93,21 +142,21 @@ impl Masks {
         self.ids.iter().find(|(_, known)| *known == id).map_or(value.clone(), |(name, _)| json!(format!("<id:{name}>")))
     }
 
-    /// Fills a request in: `{v}`, the names of ids, node and epoch, and `$batch`.
+    /// Fills a request in: versions, the names of ids, node and epoch, and `$batch`.
     pub fn fill(&self, request: &Value, version: i16) -> Result<Value> {
         Ok(match request {
             Value::Array(items) => items.iter().map(|i| self.fill(i, version)).collect::<Result<Vec<_>>>()?.into(),
             Value::Object(object) => {
-                if let Some(records) = object.get("$batch") {
-                    return Ok(json!(to_hex(&batch::build(&self.fill(records, version)?)?)));
-                }
                 let mut filled = Map::new();
                 for (name, value) in object {
                     filled.insert(name.clone(), self.fill(value, version)?);
                 }
-                Value::Object(filled)
+                match filled.contains_key("$batch") {
+                    true => json!(to_hex(&batch::build(&Value::Object(filled))?)),
+                    false => Value::Object(filled),
+                }
             }
-            Value::String(text) => self.fill_text(&text.replace("{v}", &version.to_string()))?,
+            Value::String(text) => self.fill_text(&versioned(text, version))?,
             plain => plain.clone(),
         })
     }
@@ -119,10 +168,18 @@ impl Masks {
         if let Some(topic) = name.strip_prefix("id:") {
             return Ok(json!(self.ids.get(topic).with_context(|| format!("no answer told the id of {topic}"))?));
         }
+        if let Some(member) = name.strip_prefix("member:") {
+            return Ok(json!(self.members.get(member).with_context(|| format!("no answer told the id of {member}"))?));
+        }
+        if let Some(connection) = name.strip_prefix("session:") {
+            return Ok(json!(self.sessions.get(connection).with_context(|| format!("{connection} got no session"))?));
+        }
         let epoch = || self.epoch.context("no answer told an epoch");
         Ok(match name {
+            "folder" => json!(self.folder.as_ref().context("no answer told the folder")?),
             "no id" => json!(uuid_text(&[0; 16])),
             "node" => json!(self.node.context("the node's id is unknown")?),
+            "cluster" => json!(self.cluster.as_deref().context("the cluster's id is unknown")?),
             "epoch" => json!(epoch()?),
             "epoch+1" => json!(epoch()? + 1),
             other => bail!("unknown name <{other}>"),
@@ -134,7 +191,7 @@ impl Masks {
         let mut names = Vec::new();
         templates(request, &mut names);
         names.sort_by_key(|n| std::cmp::Reverse(n.len()));
-        put_back(answer, &names, &version.to_string())
+        put_back(answer, &names, version)
     }
 }
 
@@ -142,7 +199,7 @@ fn templates(value: &Value, out: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|i| templates(i, out)),
         Value::Object(object) => object.values().for_each(|i| templates(i, out)),
-        Value::String(text) if text.contains("{v}") => {
+        Value::String(text) if text.contains("{v") => {
             let name = text.strip_prefix("<id:").and_then(|t| t.strip_suffix('>')).unwrap_or(text);
             out.push(name.to_owned());
         }
@@ -150,12 +207,12 @@ fn templates(value: &Value, out: &mut Vec<String>) {
     }
 }
 
-fn put_back(value: &Value, names: &[String], version: &str) -> Value {
+fn put_back(value: &Value, names: &[String], version: i16) -> Value {
     match value {
         Value::Array(items) => items.iter().map(|i| put_back(i, names, version)).collect(),
         Value::Object(object) => object.iter().map(|(k, v)| (k.clone(), put_back(v, names, version))).collect(),
         Value::String(text) => {
-            json!(names.iter().fold(text.clone(), |t, name| t.replace(&name.replace("{v}", version), name)))
+            json!(names.iter().fold(text.clone(), |t, name| t.replace(&versioned(name, version), name)))
         }
         plain => plain.clone(),
     }

@@ -2,11 +2,13 @@
 //!
 //! Answers are grouped: one answer stands for all versions to which it can be cut down by leaving out the fields that they
 //! lack. So a file shows what a version changes in behaviour, not that it has fewer fields.
+//!
+//! A step is played at all of its versions before the next one begins. Where one version must not meet what another left
+//! behind, names carry `{v}`: a group `group-{v}`, and with steps that do not wait for their answers a connection `a{v}`.
+//! `{v+4}` and `{v-4}` are versions that far off, for what another API left behind at its own versions.
 
 use crate::codec::project;
-use crate::mask::Masks;
 use crate::schema::{Api, Versions};
-use crate::wire::Wire;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,13 +33,64 @@ pub struct Step {
     pub about: String,
     pub api: String,
     pub versions: String,
-    /// `{v}` in its texts becomes the version; `<id:NAME>`, `<node>`, `<epoch>` what earlier answers told.
+    /// Which connection it goes over; each is made when it is first named.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub connection: String,
+    /// How much of the exchange it is.
+    #[serde(default, skip_serializing_if = "Part::is_whole")]
+    pub part: Part,
+    /// How long nothing happens before it, for what the server does by the clock.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pause_ms: u64,
+    /// What a member id that the answer gives out is called: `<member:NAME>`. The connection's name when there is none here.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub member: String,
+    /// For a Fetch from `__consumer_offsets`: the group whose records are told one by one, keys and values by their layouts,
+    /// in the place of the batches.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub records_of: String,
+    /// `<id:NAME>`, `<member:NAME>`, `<session:CONNECTION>`, `<node>`, `<epoch>` become what earlier answers told.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub request: Value,
-    /// Where Headwater means to differ: path to reason.
+    /// Where Headwater means to differ: path to reason, for `docs/differences.md` too. A reason that begins with `compared`
+    /// tells where else the field is compared.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_compared: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
+}
+
+/// How much of an exchange a step is.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// The request and its answer.
+    #[default]
+    Whole,
+    /// The request alone; a later step receives the answer.
+    Send,
+    /// The request alone, and there must be no answer yet when the step is over: the server waits for something.
+    Park,
+    /// The request alone, which is never answered: Produce with acks=0.
+    Unanswered,
+    /// The answer to the first request of the connection that was not answered.
+    Receive,
+}
+
+impl Part {
+    fn is_whole(&self) -> bool {
+        *self == Part::Whole
+    }
+
+    /// Whether a step has an answer to compare.
+    pub fn has_answer(self) -> bool {
+        matches!(self, Part::Whole | Part::Receive)
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,30 +99,14 @@ pub struct Answer {
     pub answer: Value,
 }
 
-/// Sends one step at `version`; the masked answer.
-pub fn exchange(
-    wire: &mut Wire,
-    masks: &mut Masks,
-    api: &Api,
-    (step, unordered): (&Step, &[String]),
-    version: i16,
-) -> Result<Value> {
-    let request = masks.fill(&step.request, version)?;
-    let request = project(&api.request.fields, version, &request);
-    let answer = wire.exchange(api, version, &request)?;
-    let answer = masks.cover(&api.response.fields, &answer);
-    let mut answer = Masks::restore(&step.request, version, &answer);
-    for path in unordered {
-        sort(&mut answer, &path.split('.').collect::<Vec<_>>());
-    }
-    Ok(answer)
-}
-
-fn sort(value: &mut Value, path: &[&str]) {
+/// Sorts the lists that a path leads to.
+pub fn sort(value: &mut Value, path: &[&str]) {
     match (value, path) {
         (Value::Array(items), []) => items.sort_by_cached_key(|item| {
             // By name where there is one; what else is in it (an error's code) must not decide.
-            let name = ["Name", "TopicName", "ResourceName"].iter().find_map(|n| item.get(*n)?.as_str());
+            let name = ["Name", "TopicName", "ResourceName", "GroupId", "MemberId"]
+                .iter()
+                .find_map(|n| item.get(*n)?.as_str());
             (name.unwrap_or_default().to_owned(), item.to_string())
         }),
         (Value::Array(items), path) => items.iter_mut().for_each(|item| sort(item, path)),
@@ -119,12 +156,42 @@ fn union(later: &Value, earlier: &Value) -> Value {
 
 /// What the reference answered at `version`.
 pub fn expected(api: &Api, step: &Step, version: i16) -> Result<Value> {
-    for answer in &step.answers {
+    answer_at(api, &step.answers, version).with_context(|| step.api.clone())
+}
+
+/// The answer of a group of them that stands for `version`.
+pub fn answer_at(api: &Api, answers: &[Answer], version: i16) -> Result<Value> {
+    for answer in answers {
         if Versions::parse(&answer.versions)?.contains(version) {
             return Ok(project(&api.response.fields, version, &answer.answer));
         }
     }
-    Err(anyhow::anyhow!("{} has no recorded answer for version {version}", step.api))
+    Err(anyhow::anyhow!("there is no recorded answer for version {version}"))
+}
+
+/// A text with versions in the places of `{v}`, `{v+1}` and the like.
+pub fn versioned(text: &str, version: i16) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, inside)) = rest.split_once("{v") {
+        out.push_str(before);
+        let place = inside.split_once('}').map(|(distance, after)| (distance.parse::<i16>(), after));
+        rest = match place {
+            Some((Ok(distance), after)) => {
+                out.push_str(&(version + distance).to_string());
+                after
+            }
+            Some((Err(_), after)) if inside.starts_with('}') => {
+                out.push_str(&version.to_string());
+                after
+            }
+            _ => {
+                out.push_str("{v");
+                inside
+            }
+        };
+    }
+    out + rest
 }
 
 /// The versions of a step.

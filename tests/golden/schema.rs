@@ -103,7 +103,8 @@ pub fn apis() -> Result<BTreeMap<String, Api>> {
     parse(include_str!("messages.txt"))
 }
 
-fn parse(text: &str) -> Result<BTreeMap<String, Api>> {
+/// Layouts in the form of `messages.txt`.
+pub fn parse(text: &str) -> Result<BTreeMap<String, Api>> {
     let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
     let mut halves: BTreeMap<String, (i16, BTreeMap<String, Message>)> = BTreeMap::new();
     let mut rest = lines.as_slice();

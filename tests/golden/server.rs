@@ -39,7 +39,10 @@ impl Server {
         let address = listener.local_addr().expect("its address");
         let (trigger, shutdown) = Trigger::new();
         let metrics = Arc::new(headwater_protocol_kafka::metrics());
-        let kafka = headwater_protocol_kafka::Options::default();
+        let mut kafka = headwater_protocol_kafka::Options::default();
+        // As the reference is set up.
+        kafka.groups.initial_rebalance_delay_ms = 0;
+        kafka.groups.topic_partitions = 4;
         let serving =
             runtime.spawn(headwater_protocol_kafka::serve(listener, engine.clone(), kafka, metrics, shutdown));
         Server { address, engine, trigger, serving: Some(serving), runtime, folder }

@@ -151,20 +151,41 @@ fn any_partition(world: &World, draw: &Draw) -> Option<(Key, usize)> {
 }
 
 fn catalogue(world: &mut World, draw: &Draw) -> Step {
-    match draw.below(10) {
+    match draw.below(12) {
         0..=5 => create(world, draw),
         6..=7 => {
             if let Some(key) = any_topic(world, draw) {
                 world.delete(key);
             }
         }
-        _ => {
+        8 => {
             if let Some(key) = any_topic(world, draw) {
                 world.add_partitions(key, draw.within(1..=5) as u32);
             }
         }
+        _ => {
+            if let Some(key) = any_topic(world, draw) {
+                alter(world, draw, key);
+            }
+        }
     }
     Ok(())
+}
+
+fn alter(world: &mut World, draw: &Draw, key: Key) {
+    // Several at a time, so that one finds another on its way.
+    for _ in 0..draw.within(1..=3) {
+        let (name, values) = draw.pick(&[
+            ("segment.bytes", &["300", "2000", "1000000"]),
+            ("segment.ms", &["1000", "20000", "900000"]),
+            ("retention.ms", &["20000", "60000", "-1"]),
+            ("retention.bytes", &["0", "1000", "-1"]),
+            ("cleanup.policy", &["delete", "compact", ""]),
+            ("headwater.durability", &["fsync", "os", "fsync"]),
+        ]);
+        let value = draw.pick(values);
+        world.alter(key, name, Some(value).filter(|_| draw.chance(0.7)));
+    }
 }
 
 fn create(world: &mut World, draw: &Draw) {

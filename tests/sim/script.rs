@@ -125,6 +125,17 @@ pub fn script(mut world: World) -> Step<World> {
     append(&mut world, remade, 3, |_| ())?;
     world.drain()?;
 
+    // Settings change, two at a time; one before a checkpoint, one behind it, one whose topic is deleted on the way.
+    world.alter(1, "retention.bytes", Some("100000"));
+    world.alter(1, "retention.ms", None);
+    world.alter(0, "retention.ms", Some("1"));
+    append(&mut world, 1, 0, |_| ())?;
+    world.checkpoint()?;
+    world.alter(1, "segment.bytes", Some("500"));
+    world.alter(remade, "segment.ms", Some("5000"));
+    world.alter(remade, "segment.ms", Some("5000"));
+    world.drain()?;
+
     // Killed, and on at once.
     let image = world.disk.kill_image();
     let mut world = world.restart(image, false)?;

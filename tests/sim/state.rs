@@ -156,6 +156,11 @@ pub enum Event {
         total: u32,
         epoch: i32,
     },
+    /// The topic gets these settings and no others.
+    Alter {
+        key: Key,
+        settings: BTreeMap<String, String>,
+    },
     Delete {
         key: Key,
     },
@@ -204,6 +209,11 @@ impl State {
                     topic.partitions.resize(*total as usize, PartitionState::new(*epoch));
                 }
             }
+            Event::Alter { key, settings } => {
+                if let Some(topic) = self.topics.get_mut(key) {
+                    topic.settings = settings.clone();
+                }
+            }
             Event::Delete { key } => {
                 self.topics.remove(key);
             }
@@ -230,7 +240,8 @@ impl Event {
     /// Whether the engine makes it durable even in mode `os`, with everything before it.
     pub fn always_syncs(&self) -> bool {
         match self {
-            Event::Create { .. } | Event::AddPartitions { .. } | Event::Delete { .. } | Event::LogStart { .. } => true,
+            Event::Create { .. } | Event::AddPartitions { .. } | Event::Alter { .. } => true,
+            Event::Delete { .. } | Event::LogStart { .. } => true,
             Event::Append { .. } | Event::Retain { .. } | Event::Answer => false,
         }
     }
@@ -241,6 +252,7 @@ impl std::fmt::Display for Event {
         match self {
             Event::Create { key, name, partitions, .. } => write!(f, "create #{key} {name} with {partitions}"),
             Event::AddPartitions { key, total, .. } => write!(f, "grow #{key} to {total}"),
+            Event::Alter { key, settings } => write!(f, "alter #{key} to {settings:?}"),
             Event::Delete { key } => write!(f, "delete #{key}"),
             Event::Append { key, partition, batch } => {
                 let (from, to) = (Offset(batch.base), Offset(batch.end()));

@@ -226,6 +226,14 @@ impl World {
             let Some(known) = model.published.topics.get(&key) else { continue };
             let (found, due) = (topic.partitions().len(), known.partitions.len());
             ensure!(found == due, "{found} partitions of {} are shown where {due} are durable", topic.name());
+            let settings = topic.settings();
+            ensure!(
+                *settings.overrides() == known.settings,
+                "{} shows settings {:?} where {:?} are durable",
+                topic.name(),
+                settings.overrides(),
+                known.settings
+            );
             for (index, partition) in topic.partitions().iter().enumerate() {
                 let bounds = partition.bounds();
                 let due = model.published.partition(key, index).map_or(0, |partition| partition.next);
@@ -437,6 +445,39 @@ impl World {
             return;
         }
         let event = Event::AddPartitions { key, total, epoch: self.engine.node_epoch().0 };
+        model.push(event, Some(Answer::Changed(pending, Ok(()))), false);
+    }
+
+    /// Sets a topic's setting, or takes it back.
+    pub fn alter(&mut self, key: Key, name: &str, value: Option<&str>) {
+        let mut model = self.model.lock();
+        let Some(id) = model.handles.get(&key).map(|topic| topic.id()) else { return };
+        let mut seen = None;
+        let mut pending = self.engine.alter_topic(id, |settings| {
+            let mut settings = settings.clone();
+            seen = Some(settings.clone());
+            match value {
+                Some(value) => settings.insert(name.to_owned(), value.to_owned()),
+                None => settings.remove(name),
+            };
+            Ok::<_, TopicError>(settings)
+        });
+        if is_busy(&mut pending) {
+            return;
+        }
+        let Some(due) = model.decided.topics.get(&key).map(|topic| topic.settings.clone()) else {
+            let answer = Answer::Changed(pending, Err(TopicError::NotFound));
+            return model.push(Event::Answer, Some(answer), false);
+        };
+        if seen.as_ref() != Some(&due) {
+            model.note_wrong(format!("a change of #{key} was shown {seen:?} where {due:?} is decided"));
+        }
+        let mut settings = due.clone();
+        match value {
+            Some(value) => settings.insert(name.to_owned(), value.to_owned()),
+            None => settings.remove(name),
+        };
+        let event = if settings == due { Event::Answer } else { Event::Alter { key, settings } };
         model.push(event, Some(Answer::Changed(pending, Ok(()))), false);
     }
 

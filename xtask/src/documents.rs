@@ -1,20 +1,24 @@
 //! Pages that are generated from the product's tables, so that they cannot drift from the code: the server prints them
-//! (`headwater docs NAME`), `cargo xtask docs` writes them, and `check` fails when a committed page differs.
+//! (`headwater docs NAME`) or the golden cases tell them, `cargo xtask docs` writes them, and `check` fails when a committed
+//! page differs.
 
+use crate::differences;
 use crate::workspace::{Workspace, capture, read};
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::Command;
 
-/// The pages: file, and what `headwater docs` calls it.
+/// The pages that the server prints: file, and what `headwater docs` calls it.
 const PAGES: &[(&str, &str)] = &[("docs/operations.md", "operations"), ("docs/configuration.md", "configuration")];
+
+/// The page that comes from the golden cases.
+const DIFFERENCES: &str = "docs/differences.md";
 
 /// Pages that are stale or missing.
 pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
-    let binary = workspace.build("headwater")?;
     let mut findings = Vec::new();
-    for (file, name) in PAGES {
-        match (generate(&binary, name), read(&workspace.root.join(file))) {
+    for (file, page) in pages(workspace)? {
+        match (page, read(&workspace.root.join(file))) {
             (Ok(generated), Ok(committed)) if generated == committed => {}
             (Ok(_), _) => findings.push(format!("{file} is stale: run `cargo xtask docs`")),
             (Err(error), _) => findings.push(format!("{error:#}")),
@@ -25,12 +29,18 @@ pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {
 
 /// Writes every page.
 pub fn write(workspace: &Workspace) -> Result<()> {
-    let binary = workspace.build("headwater")?;
-    for (file, name) in PAGES {
-        let page = generate(&binary, name)?;
-        std::fs::write(workspace.root.join(file), page).with_context(|| format!("cannot write {file}"))?;
+    for (file, page) in pages(workspace)? {
+        std::fs::write(workspace.root.join(file), page?).with_context(|| format!("cannot write {file}"))?;
     }
     Ok(())
+}
+
+/// Every page as it should be.
+fn pages(workspace: &Workspace) -> Result<Vec<(&'static str, Result<String>)>> {
+    let binary = workspace.build("headwater")?;
+    let mut pages: Vec<_> = PAGES.iter().map(|(file, name)| (*file, generate(&binary, name))).collect();
+    pages.push((DIFFERENCES, differences::page(workspace)));
+    Ok(pages)
 }
 
 fn generate(binary: &Path, name: &str) -> Result<String> {

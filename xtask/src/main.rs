@@ -11,6 +11,7 @@
 mod check;
 mod command;
 mod dependencies;
+mod differences;
 mod documents;
 mod suites;
 mod tidy;

@@ -71,7 +71,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let no_server = |suite: &Suite| match suite.run {
         Run::Client(_) => options.bootstrap.is_some(),
         Run::Reference => true,
-        Run::CargoTest { .. } | Run::Comparison { .. } => false,
+        Run::CargoTest { .. } | Run::Differential | Run::Comparison { .. } => false,
     };
     let server =
         if suites.iter().all(|suite| no_server(suite)) { PathBuf::new() } else { workspace.build("headwater")? };
@@ -126,6 +126,7 @@ fn run_suite(suite: &Suite, job: &Job<'_>) -> Counts {
         Run::CargoTest { arguments } => rust::run(job, arguments),
         Run::Client(client) => client::run(job, client),
         Run::Reference => peer::reference(job),
+        Run::Differential => peer::differential(job),
         Run::Comparison { arguments } => peer::comparison(job, arguments),
     };
     let counts = match result {

@@ -92,6 +92,7 @@ pub struct Committer {
 impl Committer {
     pub fn new(cell: Arc<Cell>, receiver: Receiver<Queued>, device: Box<dyn WalDevice>, resume: Resume) -> Committer {
         let published = Sequence(resume.next.0 - 1);
+        cell.note_published(published);
         Committer {
             cell,
             receiver,
@@ -197,6 +198,7 @@ impl Committer {
             let entry_size = match &next.command {
                 Command::Append(append) => APPEND_HEAD_SIZE + append.bytes.len(),
                 Command::CreateTopic { record, .. } => 256 + record.name.len() + record.settings.len() * 64,
+                Command::AlterTopic { settings, .. } => 64 + settings.overrides().len() * 64,
                 Command::Swap { swap, .. } => swap.entry_size(),
                 _ => 64,
             };
@@ -230,7 +232,7 @@ impl Committer {
                 Command::Barrier => continue,
                 Command::Append(append) => {
                     let bytes = put_append(&mut buffer, append);
-                    sync = sync || append.partition.settings().durability == Some(Durability::Fsync);
+                    sync = sync || append.sync;
                     writes.push(SegmentWrite { file: append.file, position: append.position, bytes, is_new: false });
                     entry_count += 1;
                     continue;
@@ -259,6 +261,10 @@ impl Committer {
                 Command::ProducerIds { next } => {
                     sync = true;
                     Entry::ProducerIds { next: *next }
+                }
+                Command::AlterTopic { topic, settings } => {
+                    sync = true;
+                    Entry::AlterTopic { topic: topic.id(), settings: settings.overrides().clone() }
                 }
                 // Nobody was told of it, and the files that it names are durable: in mode `os` it may get lost.
                 Command::Swap { partition, swap } => Entry::Swap { partition: partition.id(), swap: (**swap).clone() },
@@ -391,6 +397,7 @@ impl Committer {
             acks.extend(ack);
         }
         self.published = round.sequence;
+        self.cell.note_published(round.sequence);
         self.published_crc = round.crc;
         self.published_end = round.end;
         if round.sync {
@@ -438,7 +445,7 @@ fn encoded_size_max(command: &Command) -> usize {
 }
 
 fn put_append(buffer: &mut AlignedBuffer, append: &Append) -> Range<usize> {
-    let Append { partition, bytes, header, file, position, time } = append;
+    let Append { partition, bytes, header, file, position, time, sync: _ } = append;
     buffer.extend_from_slice(&append_head(partition.id(), *file, *position, *time, bytes.len()));
     let start = buffer.len();
     let patched = header.patch(header.base_offset, header.leader_epoch);

@@ -5,6 +5,7 @@ use crate::ack::{Ack, AckPart};
 use crate::batch::BatchHeader;
 use crate::ids::{Epoch, FileId, Offset, PartitionId, TimestampMs};
 use crate::partition::Partition;
+use crate::settings::Settings;
 use crate::topic::Topic;
 use crate::wal::entry::{Swap, TopicRecord};
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub struct Append {
     pub file: FileId,
     pub position: u64,
     pub time: TimestampMs,
+    /// Its topic wanted it on the medium, whatever the server's default, when it was queued.
+    pub sync: bool,
 }
 
 /// What the committer is asked to do.
@@ -51,6 +54,10 @@ pub enum Command {
     },
     ProducerIds {
         next: i64,
+    },
+    AlterTopic {
+        topic: Arc<Topic>,
+        settings: Arc<Settings>,
     },
     Swap {
         partition: Arc<Partition>,

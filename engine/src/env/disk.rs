@@ -50,6 +50,8 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_all(&self) -> io::Result<()>;
     /// Bytes that ordinary writes may still take.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// Bytes of the filesystem in all.
+    fn total_bytes(&self) -> io::Result<u64>;
     /// Takes the folder for this process alone, until the guard drops. `path` is the folder itself, or a file in it that
     /// stands for it and is made when missing. `WouldBlock` when another holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;

@@ -74,6 +74,10 @@ impl Disk for RealDisk {
         sys::free_bytes(self.root.as_fd())
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        sys::total_bytes(self.root.as_fd())
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -87,11 +87,22 @@ pub(super) fn syncfs(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Bytes free to ordinary users on the filesystem that `fd` lies on.
 pub(super) fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let answer = statvfs(fd)?;
+    Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
+}
+
+/// Bytes of the filesystem that `fd` lies on.
+pub(super) fn total_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let answer = statvfs(fd)?;
+    Ok(answer.f_blocks.saturating_mul(answer.f_frsize))
+}
+
+fn statvfs(fd: BorrowedFd<'_>) -> io::Result<libc::statvfs> {
     // SAFETY: all zeros is a valid `statvfs`.
     let mut answer: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: `answer` is ours and lives through the call.
     check(unsafe { libc::fstatvfs(fd.as_raw_fd(), &mut answer) })?;
-    Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
+    Ok(answer)
 }
 
 /// Drops the file's clean pages from the cache, so that a test can read cold ones.

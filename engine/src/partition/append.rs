@@ -6,6 +6,7 @@ use crate::ack::{Ack, Stopped};
 use crate::batch::{BatchHeader, CheckedBatch};
 use crate::commit::{Append, Command, Refused};
 use crate::ids::{Epoch, FileId, Offset, ProducerId, TimestampMs};
+use crate::settings::Durability;
 use crate::wal::entry::Swap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -180,6 +181,7 @@ impl Partition {
                 file: active.file,
                 position: active.position,
                 time,
+                sync: settings.durability == Some(Durability::Fsync),
             }),
             Some(ack),
         )?;

@@ -11,6 +11,7 @@ mod read;
 mod time;
 
 pub use append::{AppendError, Appended, DeleteRecordsError};
+pub use producers::KnownProducer;
 pub use read::{Batches, ColdRead, FileRange, Read, ReadError, ReadRequest};
 pub use time::TimePoint;
 
@@ -109,6 +110,16 @@ impl Partition {
     pub fn first_dirty(&self) -> Offset {
         let published = self.published.lock();
         published.clean.max(published.log_start)
+    }
+
+    /// How many idempotent producers it remembers.
+    pub fn producer_count(&self) -> usize {
+        self.published.lock().producers.count()
+    }
+
+    /// The idempotent producers that it remembers, by id.
+    pub fn producers(&self) -> Vec<KnownProducer> {
+        self.published.lock().producers.known()
     }
 
     /// Published bytes.

@@ -45,7 +45,39 @@ fn after(sequence: i32) -> i32 {
     if sequence == i32::MAX { 0 } else { sequence + 1 }
 }
 
+/// An idempotent producer that a partition remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownProducer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its latest epoch.
+    pub epoch: i16,
+    /// The last sequence that it sent; none when it has sent nothing under its epoch.
+    pub last_sequence: Option<i32>,
+    /// When its last batch came.
+    pub last_append: TimestampMs,
+}
+
 impl ProducerTable {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.as_ref().map_or(0, |table| table.len())
+    }
+
+    /// All of them, by id.
+    pub fn known(&self) -> Vec<KnownProducer> {
+        let table = self.0.iter().flat_map(|table| table.iter());
+        let known = table.map(|(id, producer)| KnownProducer {
+            id: *id,
+            epoch: producer.epoch,
+            last_sequence: producer.batches.back().map(|batch| batch.last),
+            last_append: producer.last_time,
+        });
+        let mut known: Vec<_> = known.collect();
+        known.sort_by_key(|producer| producer.id);
+        known
+    }
+
     /// What a batch of an idempotent producer is.
     pub fn judge(&self, header: &BatchHeader) -> Verdict {
         let Some(producer) = self.0.as_ref().and_then(|table| table.get(&header.producer_id)) else {

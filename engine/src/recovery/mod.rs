@@ -334,7 +334,15 @@ impl Replay {
             Entry::Append { partition, file, position, time, batch } => {
                 let header = BatchHeader::parse(batch).map_err(|error| OpenError::Damaged(error.to_string()))?;
                 let partition = self.partition(partition)?;
-                Command::Append(Append { partition, bytes: bytes::Bytes::new(), header, file, position, time })
+                Command::Append(Append {
+                    partition,
+                    bytes: bytes::Bytes::new(),
+                    header,
+                    file,
+                    position,
+                    time,
+                    sync: false,
+                })
             }
             Entry::Roll { partition, file, base } => {
                 Command::Roll { partition: self.partition(partition)?, file, base }
@@ -363,6 +371,10 @@ impl Replay {
             }
             Entry::DeleteTopic { topic } => Command::DeleteTopic { topic: self.topic(topic)? },
             Entry::ProducerIds { next } => Command::ProducerIds { next },
+            Entry::AlterTopic { topic, settings } => {
+                let settings = Settings::parse(settings, &shared.options.topic_defaults).map_err(TopicError::from)?;
+                Command::AlterTopic { topic: self.topic(topic)?, settings: Arc::new(settings) }
+            }
             Entry::Swap { partition, swap } => {
                 Command::Swap { partition: self.partition(partition)?, swap: Box::new(swap) }
             }

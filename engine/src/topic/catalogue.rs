@@ -16,6 +16,7 @@ use std::sync::Arc;
 struct Decided {
     topic: Arc<Topic>,
     partitions: Vec<Arc<Partition>>,
+    settings: Arc<Settings>,
 }
 
 /// What is decided. Its lock is held while a command is queued, so that the queue's order is the order of decisions.
@@ -73,18 +74,24 @@ impl Catalogue {
             let partitions = topic.partitions().to_vec();
             front.partition_count += partitions.len();
             front.by_name.insert(topic.name().to_owned(), topic.id());
-            front.by_id.insert(topic.id(), Decided { topic: topic.clone(), partitions });
+            let settings = topic.settings();
+            front.by_id.insert(topic.id(), Decided { topic: topic.clone(), partitions, settings });
             published.by_id.insert(topic.id(), topic.clone());
             published.by_name.insert(topic.name().to_owned(), topic);
         }
     }
 
     /// Refuses with an answer that rests on what was decided before: it holds once that is durable.
-    fn refuse<T>(shared: &Shared, error: TopicError) -> Pending<Result<T, TopicError>> {
+    fn refuse<T, E: From<TopicError>>(shared: &Shared, error: E) -> Pending<Result<T, E>> {
+        Self::answer(shared, Err(error))
+    }
+
+    /// Answers with something that rests on what was decided before.
+    fn answer<T, E: From<TopicError>>(shared: &Shared, answer: Result<T, E>) -> Pending<Result<T, E>> {
         let ack = Ack::default();
         match shared.queue.push(Command::Barrier, Some(&ack)) {
-            Ok(()) => Pending::new(ack, Err(error)),
-            Err(refused) => Pending::ready(Err(refused.into())),
+            Ok(()) => Pending::new(ack, answer),
+            Err(refused) => Pending::ready(Err(TopicError::from(refused).into())),
         }
     }
 
@@ -139,13 +146,14 @@ impl Catalogue {
         front.next_partition += u64::from(record.count);
         front.partition_count += record.count as usize;
         front.by_name.insert(record.name, record.id);
-        front.by_id.insert(record.id, Decided { topic: topic.clone(), partitions });
+        let settings = topic.settings();
+        front.by_id.insert(record.id, Decided { topic: topic.clone(), partitions, settings });
         Pending::new(ack, Ok(topic))
     }
 
     pub fn delete(&self, shared: &Shared, id: TopicId) -> Pending<Result<(), TopicError>> {
         let mut front = self.front.lock();
-        let Some(Decided { topic, partitions }) = front.by_id.get(&id) else {
+        let Some(Decided { topic, partitions, .. }) = front.by_id.get(&id) else {
             return Self::refuse(shared, TopicError::NotFound);
         };
         let ack = Ack::default();
@@ -195,6 +203,36 @@ impl Catalogue {
         decided.partitions.extend(added);
         front.next_partition += u64::from(more);
         front.partition_count += more as usize;
+        Pending::new(ack, Ok(()))
+    }
+
+    /// Gives a topic the settings that `change` makes of those it has; `only_check` says what that would come to. The lock
+    /// is held meanwhile, so that of two changes at a time neither is lost.
+    pub fn alter<E: From<TopicError>>(
+        &self,
+        shared: &Shared,
+        id: TopicId,
+        change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>, E>,
+        only_check: bool,
+    ) -> Pending<Result<(), E>> {
+        let mut front = self.front.lock();
+        let Some(decided) = front.by_id.get_mut(&id) else {
+            return Self::refuse(shared, E::from(TopicError::NotFound));
+        };
+        let changed = change(decided.settings.overrides()).and_then(|overrides| {
+            Settings::parse(overrides, &shared.options.topic_defaults).map_err(|error| TopicError::from(error).into())
+        });
+        let settings = match changed {
+            Ok(settings) if settings == *decided.settings || only_check => return Self::answer(shared, Ok(())),
+            Ok(settings) => Arc::new(settings),
+            Err(error) => return Self::refuse(shared, error),
+        };
+        let ack = Ack::default();
+        let command = Command::AlterTopic { topic: decided.topic.clone(), settings: settings.clone() };
+        if let Err(refused) = shared.queue.push(command, Some(&ack)) {
+            return Pending::ready(Err(TopicError::from(refused).into()));
+        }
+        decided.settings = settings;
         Pending::new(ack, Ok(()))
     }
 

@@ -135,12 +135,17 @@ impl Topic {
         self.core.settings.read().clone()
     }
 
+    /// A change of its settings is durable.
+    pub(crate) fn set_settings(&self, settings: Arc<Settings>) {
+        *self.core.settings.write() = settings;
+    }
+
     /// Whether the server keeps its own state in it.
     pub fn is_internal(&self) -> bool {
         self.core.is_internal()
     }
 
-    /// As checkpoints hold it: the record it was made by, then the ranges of its partitions' ids.
+    /// As checkpoints hold it: the record it was made by, with the settings of now, then the ranges of its partitions' ids.
     ///
     /// ```text
     /// version u8 = 1, record, ranges: count u32, each first u64, count u32
@@ -154,7 +159,7 @@ impl Topic {
             }
         }
         let mut out = vec![1];
-        self.record.encode(&mut out);
+        TopicRecord { settings: self.settings().overrides().clone(), ..self.record.clone() }.encode(&mut out);
         out.put_u32_le(u32::try_from(ranges.len()).unwrap_or(u32::MAX));
         for (first, count) in ranges {
             out.put_u64_le(first);

@@ -31,6 +31,8 @@ pub enum Entry<'a> {
     DeleteTopic { topic: TopicId },
     /// Producer ids below `next` are given away.
     ProducerIds { next: i64 },
+    /// The topic has these settings now, and no others.
+    AlterTopic { topic: TopicId, settings: BTreeMap<String, String> },
     /// Compacted segments took the place of others.
     Swap { partition: PartitionId, swap: Swap },
 }
@@ -104,7 +106,7 @@ impl SwappedIn {
     }
 }
 
-/// A topic as it was created.
+/// A topic as it was created; in a checkpoint, with the settings that it has by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicRecord {
     pub id: TopicId,
@@ -201,6 +203,11 @@ impl<'a> Entry<'a> {
                 out.put_i64_le(*next);
                 7
             }
+            Entry::AlterTopic { topic, settings } => {
+                out.extend_from_slice(&topic.0);
+                out.put_map(settings);
+                8
+            }
             Entry::Swap { partition, swap } => {
                 out.put_u64_le(partition.0);
                 swap.encode(out);
@@ -240,6 +247,7 @@ impl<'a> Entry<'a> {
             },
             6 => Entry::DeleteTopic { topic: TopicId(fields.id()?) },
             7 => Entry::ProducerIds { next: fields.i64()? },
+            8 => Entry::AlterTopic { topic: TopicId(fields.id()?), settings: fields.map()? },
             9 => Entry::Swap { partition: PartitionId(fields.u64()?), swap: Swap::decode(&mut fields)? },
             _ => return Err(Malformed("entry kind")),
         };

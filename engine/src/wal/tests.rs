@@ -10,6 +10,7 @@ use crate::env::sim::SimDisk;
 use crate::env::{AlignedBuffer, Disk, OpenMode, WalMethod};
 use crate::ids::{Epoch, FileId, Offset, PartitionId, Sequence, TimestampMs, TopicId};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 
@@ -250,7 +251,8 @@ fn a_newer_format_is_refused() {
 }
 
 fn entries() -> Vec<Entry<'static>> {
-    let settings = [("segment.bytes".to_owned(), "1".to_owned()), (String::new(), "ü".to_owned())].into();
+    let settings: BTreeMap<_, _> =
+        [("segment.bytes".to_owned(), "1".to_owned()), (String::new(), "ü".to_owned())].into();
     let record = TopicRecord {
         id: TopicId([7; 16]),
         name: "orders".to_owned(),
@@ -258,7 +260,7 @@ fn entries() -> Vec<Entry<'static>> {
         count: 9,
         epoch: Epoch(4),
         created: TimestampMs(5),
-        settings,
+        settings: settings.clone(),
     };
     let (partition, file) = (PartitionId(1 << 40), FileId(u64::MAX));
     vec![
@@ -270,6 +272,8 @@ fn entries() -> Vec<Entry<'static>> {
         Entry::AddPartitions { topic: TopicId([1; 16]), first: PartitionId(2), count: 3, epoch: Epoch(4) },
         Entry::DeleteTopic { topic: TopicId([2; 16]) },
         Entry::ProducerIds { next: 1000 },
+        Entry::AlterTopic { topic: TopicId([3; 16]), settings: settings.clone() },
+        Entry::AlterTopic { topic: TopicId([3; 16]), settings: BTreeMap::new() },
         Entry::Swap { partition, swap: Swap::default() },
         Entry::Swap {
             partition,

@@ -24,12 +24,24 @@ impl Cursor {
         self.0
     }
 
+    pub(crate) fn i8(&mut self) -> Result<i8, Malformed> {
+        Ok(self.0.try_get_i8()?)
+    }
+
     pub(crate) fn i16(&mut self) -> Result<i16, Malformed> {
         Ok(self.0.try_get_i16()?)
     }
 
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+        Ok(self.0.try_get_u16()?)
+    }
+
     pub(crate) fn i32(&mut self) -> Result<i32, Malformed> {
         Ok(self.0.try_get_i32()?)
+    }
+
+    pub(crate) fn i64(&mut self) -> Result<i64, Malformed> {
+        Ok(self.0.try_get_i64()?)
     }
 
     pub(crate) fn uuid(&mut self) -> Result<Uuid, Malformed> {
@@ -69,8 +81,13 @@ impl Cursor {
 
     /// An array's length. Each element takes at least `size_min` bytes, so more than fit are refused.
     pub(crate) fn array(&mut self, compact: bool, size_min: usize) -> Result<usize, Malformed> {
-        let Some(count) = self.length(compact)? else { return Err(Malformed("an array is null".to_owned())) };
-        if count > self.0.len() / size_min.max(1) {
+        self.nullable_array(compact, size_min)?.ok_or_else(|| Malformed("an array is null".to_owned()))
+    }
+
+    /// The same for an array that may be null.
+    pub(crate) fn nullable_array(&mut self, compact: bool, size_min: usize) -> Result<Option<usize>, Malformed> {
+        let count = self.length(compact)?;
+        if let Some(count) = count.filter(|count| *count > self.0.len() / size_min.max(1)) {
             return Err(Malformed(format!("an array of {count} in {} bytes", self.0.len())));
         }
         Ok(count)
@@ -89,6 +106,15 @@ impl Cursor {
         StrBytes::from_utf8(self.bytes(length)?).map(Some).map_err(|error| Malformed(error.to_string()))
     }
 
+    /// The client id, which a client may fill as it likes: like the reference, takes any negative length for null, and puts
+    /// U+FFFD in the place of what is no UTF-8.
+    pub(crate) fn client_id(&mut self) -> Result<Option<StrBytes>, Malformed> {
+        let Ok(length) = usize::try_from(self.i16()?) else { return Ok(None) };
+        let bytes = self.bytes(length)?;
+        let replaced = || StrBytes::from_string(String::from_utf8_lossy(&bytes).into_owned());
+        Ok(Some(StrBytes::from_utf8(bytes.clone()).unwrap_or_else(|_| replaced())))
+    }
+
     pub(crate) fn string(&mut self, compact: bool) -> Result<StrBytes, Malformed> {
         self.nullable_string(compact)?.ok_or_else(|| Malformed("a string is null".to_owned()))
     }
@@ -103,10 +129,15 @@ impl Cursor {
 
     /// Passes over tagged fields, none of which matter here.
     pub(crate) fn skip_tags(&mut self) -> Result<(), Malformed> {
+        self.tags(|_, _| Ok(()))
+    }
+
+    /// Hands each tagged field to `take`, with its tag.
+    pub(crate) fn tags(&mut self, mut take: impl FnMut(u32, Bytes) -> Result<(), Malformed>) -> Result<(), Malformed> {
         for _ in 0..self.unsigned_varint()? {
-            self.unsigned_varint()?;
+            let tag = self.unsigned_varint()?;
             let size = self.unsigned_varint()?;
-            self.bytes(size as usize)?;
+            take(tag, self.bytes(size as usize)?)?;
         }
         Ok(())
     }

@@ -109,7 +109,7 @@ impl ByteBuf for Guarded {
 
 #[cfg(test)]
 mod tests {
-    use crate::codec::decode_body;
+    use crate::codec::FromWire;
     use bytes::Bytes;
     use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
     use kafka_protocol::messages::{FetchRequest, MetadataRequest};
@@ -120,12 +120,12 @@ mod tests {
         // An allocation of 2^31 elements aborts the process or takes seconds; this returns at once.
         for length in [2, 1_000, 1 << 20, i32::MAX] {
             let body = Bytes::copy_from_slice(&length.to_be_bytes());
-            assert!(decode_body::<MetadataRequest>(&body, 1).is_err(), "an array of {length}");
+            assert!(MetadataRequest::from_wire(&body, 1).is_err(), "an array of {length}");
         }
         for body in
             [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0xff, 0xff, 0xff, 0xff, 0xff], &[0x80, 0x80, 0x80, 0x80, 0x7f]]
         {
-            assert!(decode_body::<MetadataRequest>(&Bytes::copy_from_slice(body), 12).is_err(), "{body:x?}");
+            assert!(MetadataRequest::from_wire(&Bytes::copy_from_slice(body), 12).is_err(), "{body:x?}");
         }
     }
 
@@ -151,7 +151,7 @@ mod tests {
                 FetchRequest::default().with_max_wait_ms(i32::MAX).with_max_bytes(50 << 20).with_topics(vec![topic]);
             let mut body = bytes::BytesMut::new();
             request.encode(&mut body, version).unwrap();
-            assert_eq!(decode_body::<FetchRequest>(&body.freeze(), version).unwrap(), request, "version {version}");
+            assert_eq!(FetchRequest::from_wire(&body.freeze(), version).unwrap(), request, "version {version}");
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn read(cursor: &mut Cursor) -> Result<Header, Malformed> {
     let correlation_id = cursor.i32()?;
     let key = ApiKey::try_from(key).map_err(|()| Malformed(format!("unknown API key {key}")))?;
     // The client id stays in the old encoding, so that a broker can read it before it knows the version.
-    let client_id = cursor.nullable_string(false)?;
+    let client_id = cursor.client_id()?;
     if key.request_header_version(version) >= 2 {
         cursor.skip_tags()?;
     }
@@ -59,6 +59,16 @@ mod tests {
                 assert!(cursor.rest().is_empty());
             }
         }
+    }
+
+    #[test]
+    fn any_bytes_will_do_for_a_client_id() {
+        let client_id = |bytes: &[u8]| {
+            let frame = [&[0, 1, 0, 4, 0, 0, 0, 1], bytes].concat();
+            read(&mut Cursor::new(frame.into())).unwrap().client_id
+        };
+        assert_eq!(client_id(&[0, 2, 0xc3, 0x28]).as_deref(), Some("\u{fffd}("));
+        assert_eq!(client_id(&[0xff, 0xfe]), None);
     }
 
     #[test]

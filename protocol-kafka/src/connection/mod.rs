@@ -60,6 +60,11 @@ pub async fn serve(
     }
     let ctx = Context::new(engine, options).with_metrics(metrics.clone()).with_shutdown(shutdown.clone());
     let ctx = Arc::new(ctx);
+    metrics.show_more(ctx.groups.families());
+    // Members that were there before a restart have their sessions from now on.
+    if let Err(error) = ctx.groups.open(false).await {
+        tracing::warn!(?error, "consumer groups are not loaded yet");
+    }
     let limits = ctx.options.limits.clone();
     listener::serve(listener, &limits, metrics, shutdown, move |stream, shutdown| {
         serve_connection(stream, ctx.clone(), shutdown)
@@ -296,7 +301,7 @@ impl<T: Transport> Connection<T> {
             ReadEnd::Closed | ReadEnd::Cut => {
                 self.ending = Some(Ended::ByClient);
                 // What waits for as long as the client says waits for nobody any more.
-                if self.current.as_ref().is_some_and(|(_, facts)| table::waits_for_records(facts.operation)) {
+                if self.current.as_ref().is_some_and(|(_, facts)| table::parks(facts.operation)) {
                     self.current = None;
                 }
             }
@@ -322,7 +327,7 @@ impl<T: Transport> Connection<T> {
         };
         // ApiVersions answers any version, in a form that any client reads.
         let is_served = (row.min..=row.max).contains(&header.version) || header.key == ApiKey::ApiVersions;
-        if !is_served || header.version < 0 {
+        if !is_served {
             return Err(Close::Refused("a version that is not served"));
         }
         let call = Call {

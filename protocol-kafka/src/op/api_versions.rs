@@ -2,10 +2,13 @@
 
 use crate::call::{Call, Outcome, Running};
 use crate::context::Context;
+use crate::model::Same;
+use crate::model::api_versions::{self, ApiVersionsRequest};
 use crate::table::{Row, TABLE};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
+use kafka_protocol::protocol::StrBytes;
 use std::sync::Arc;
 
 pub(crate) fn handle(ctx: Arc<Context>, call: Call) -> Running {
@@ -22,15 +25,31 @@ pub(crate) fn handle(ctx: Arc<Context>, call: Call) -> Running {
             return Call { version: 0, ..call }.answer(&answer).map(Outcome::Done);
         }
         let request: ApiVersionsRequest = call.decode()?;
-        let answer = if call.version >= 3 && !is_software_name(&request) {
-            let code = ResponseError::InvalidRequest.code();
-            ctx.count_error(&call, code);
-            ApiVersionsResponse::default().with_error_code(code)
-        } else {
-            ApiVersionsResponse::default().with_api_keys(TABLE.iter().map(entry).collect())
+        let answer = match fault(&ctx, &call, &request) {
+            Some(error) => {
+                ctx.count_error(&call, error.code());
+                ApiVersionsResponse::default().with_error_code(error.code())
+            }
+            None => ApiVersionsResponse::default().with_api_keys(TABLE.iter().map(entry).collect()),
         };
+        let answer: api_versions::ApiVersionsResponse = Same(answer);
         call.answer(&answer).map(Outcome::Done)
     })
+}
+
+/// What is wrong with a question that is understood.
+fn fault(ctx: &Context, call: &Call, request: &ApiVersionsRequest) -> Option<ResponseError> {
+    if call.version >= 3 && !is_software_name(request) {
+        return Some(ResponseError::InvalidRequest);
+    }
+    // A client names both the cluster and the node that it means, or neither.
+    if request.cluster_id.is_some() != (request.node_id != -1) {
+        return Some(ResponseError::InvalidRequest);
+    }
+    // Whoever means others has an old address of them, and shall look it up anew.
+    let is_meant = |id: &StrBytes| *id == ctx.cluster_id && request.node_id == ctx.options.node_id;
+    let is_for_others = request.cluster_id.as_ref().is_some_and(|id| !is_meant(id));
+    is_for_others.then_some(ResponseError::RebootstrapRequired)
 }
 
 fn entry(row: &Row) -> ApiVersion {

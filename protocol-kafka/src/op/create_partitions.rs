@@ -68,6 +68,11 @@ fn check(ctx: &Context, wanted: &CreatePartitionsTopic) -> Result<(TopicId, u32)
             format!("The topic {name} currently has {present} partition(s); {count} would not be an increase.");
         Failure::because(ResponseError::InvalidPartitions, message)
     })?;
+    if topic.is_internal() {
+        // What is in it is found by the number of its partitions.
+        let why = "An internal topic keeps the number of its partitions.";
+        return Err(Failure::because(ResponseError::PolicyViolation, why));
+    }
     if let Some(assignments) = &wanted.assignments {
         let given = assignments.len();
         if usize::try_from(additional) != Ok(given) {
@@ -80,5 +85,6 @@ fn check(ctx: &Context, wanted: &CreatePartitionsTopic) -> Result<(TopicId, u32)
             topics::check_assignment(ctx, &assignment.broker_ids)?;
         }
     }
+    topics::check_not_internal(&topic)?;
     Ok((topic.id(), total))
 }

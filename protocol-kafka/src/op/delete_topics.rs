@@ -71,13 +71,27 @@ pub(crate) async fn handle(
             }
         }
     }
+    let (kept, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|topic| topic.is_internal());
+    for topic in kept {
+        // The reference lets it go, and loses every group with it.
+        let why = "An internal topic cannot be deleted.";
+        let (name, id) = (Some(map::topic_name(topic.name())), map::topic_id(topic.id()));
+        answers.push(refusal(name, id, Failure::because(ResponseError::PolicyViolation, why)));
+    }
+    let mut gone = Vec::new();
     let pending: Vec<_> = found.into_iter().map(|topic| (ctx.engine.delete_topic(topic.id()), topic)).collect();
     for (deleted, topic) in pending {
         let (name, id) = (Some(map::topic_name(topic.name())), map::topic_id(topic.id()));
         answers.push(match deleted.await {
-            Ok(()) => DeletableTopicResult::default().with_name(name).with_topic_id(id),
+            Ok(()) => {
+                gone.extend(name.clone());
+                DeletableTopicResult::default().with_name(name).with_topic_id(id)
+            }
             Err(error) => refusal(name, id, error.into()),
         });
+    }
+    if !gone.is_empty() {
+        ctx.groups.topics_deleted(&gone).await;
     }
     answers.iter().for_each(|answer| ctx.count_error(call, answer.error_code));
     Ok(DeleteTopicsResponse::default().with_responses(answers))

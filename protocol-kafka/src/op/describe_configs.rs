@@ -5,7 +5,7 @@ use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::limits::{self, RESOURCES_DESCRIBED_MAX};
 use crate::map::Failure;
-use crate::resource_config::{self, ResourceSetting};
+use crate::resource_config::{self, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, ResourceSetting, TOPIC};
 use crate::topic_config::{self, Source};
 use crate::{topic_name, topics};
 use kafka_protocol::error::ResponseError;
@@ -15,13 +15,6 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
-
-/// Kinds of resource.
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
 
 /// About the memory that one resource takes in the answer.
 const RESOURCE_BYTES: usize = 16 << 10;
@@ -109,9 +102,9 @@ fn entries(ctx: &Context, wants: &Wants, resource: &DescribeConfigsResource) -> 
         // The reference lists the loggers of its own code.
         BROKER_LOGGER => check_broker(ctx, name, "expected {} but received").map(|()| Vec::new()),
         CLIENT_METRICS if name.is_empty() => invalid("Client metrics subscription name must not be empty"),
-        CLIENT_METRICS => Ok(unset(wants, resource_config::CLIENT_METRICS)),
+        CLIENT_METRICS => Ok(unset(wants, resource_config::CLIENT_METRICS_SETTINGS)),
         GROUP if name.is_empty() => invalid("Group name must not be empty"),
-        GROUP => Ok(unset(wants, resource_config::GROUP)),
+        GROUP => Ok(unset(wants, resource_config::GROUP_SETTINGS)),
         _ => invalid(
             "This most likely occurs because of a request being malformed by the client library or the message was sent \
              to an incompatible broker. See the broker logs for more details.",

@@ -3,13 +3,15 @@
 use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::map::Failure;
+use crate::model::Same;
+use crate::model::list_offsets::{ListOffsetsRequest, ListOffsetsResponse};
 use crate::topics;
 use headwater_engine::{Bounds, Partition, ReadError, TimePoint, TimestampMs};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse as Answer, ListOffsetsTopicResponse,
 };
-use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
+use kafka_protocol::messages::{self, TopicName};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LAST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 /// A look-up that may read from the medium: where its answer goes, and what is asked.
 struct LookUp {
@@ -30,7 +33,7 @@ struct LookUp {
 pub(crate) async fn handle(
     ctx: &Context,
     call: &Call,
-    request: ListOffsetsRequest,
+    Same(request): ListOffsetsRequest,
 ) -> Result<ListOffsetsResponse, Close> {
     // Version 1 has no isolation level.
     let isolation = if call.version >= 2 { request.isolation_level } else { 0 };
@@ -98,11 +101,11 @@ pub(crate) async fn handle(
         }
     }
     topics.iter().flat_map(|topic| &topic.partitions).for_each(|answer| ctx.count_error(call, answer.error_code));
-    Ok(ListOffsetsResponse::default().with_topics(topics))
+    Ok(Same(messages::ListOffsetsResponse::default().with_topics(topics)))
 }
 
 /// Partitions that are named more than once: the reference refuses those.
-fn repeated(request: &ListOffsetsRequest) -> HashSet<(TopicName, i32)> {
+fn repeated(request: &messages::ListOffsetsRequest) -> HashSet<(TopicName, i32)> {
     let mut seen = HashSet::new();
     let all = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| (&topic.name, p.partition_index)));
     all.filter(|key| !seen.insert(*key)).map(|(name, index)| (name.clone(), index)).collect()
@@ -115,6 +118,7 @@ fn is_served(version: i16, timestamp: i64) -> bool {
         MAX_TIMESTAMP => version >= 7,
         EARLIEST_LOCAL => version >= 8,
         LAST_TIERED => version >= 9,
+        EARLIEST_PENDING_UPLOAD => version >= 11,
         _ => false,
     }
 }
@@ -126,8 +130,8 @@ fn special(partition: &Partition, timestamp: i64, isolation: i8) -> Option<(i64,
         LATEST if isolation == 1 => Some((bounds.last_stable.0, partition.leader_epoch().0)),
         LATEST => Some((bounds.high_watermark.0, partition.leader_epoch().0)),
         EARLIEST | EARLIEST_LOCAL => Some((bounds.log_start.0, topics::epoch_of(partition, bounds.log_start).0)),
-        // Nothing is in remote storage.
-        LAST_TIERED => Some((-1, -1)),
+        // Nothing is in remote storage, and nothing is on its way there.
+        LAST_TIERED | EARLIEST_PENDING_UPLOAD => Some((-1, -1)),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::group::OFFSETS_TOPIC;
 use crate::limits::{self, TOPICS_AUTO_CREATED_MAX};
 use crate::topics::Collisions;
 use crate::{map, topic_name, topics};
@@ -22,6 +23,10 @@ const BY_ID: i16 = 12;
 const PARTITION_BYTES: usize = 256;
 
 pub(crate) async fn handle(ctx: &Context, call: &Call, request: MetadataRequest) -> Result<MetadataResponse, Close> {
+    // Version 0 cannot say null: an empty list is all topics there.
+    if call.version == 0 && request.topics.is_none() {
+        return Err(Close::Refused("null where version 0 allows none"));
+    }
     let named = request.topics.as_deref().unwrap_or_default();
     if call.version < BY_ID && named.iter().any(|t| t.name.is_none() || !t.topic_id.is_nil()) {
         return Ok(refuse(ctx, call, request, ResponseError::InvalidRequest));
@@ -30,7 +35,6 @@ pub(crate) async fn handle(ctx: &Context, call: &Call, request: MetadataRequest)
         return Ok(refuse(ctx, call, request, ResponseError::UnknownServerError));
     }
     let answer = Answer { ctx, version: call.version, with_operations: request.include_topic_authorized_operations };
-    // Version 0 cannot say null: an empty list is all topics there.
     let all = request.topics.is_none() || (call.version == 0 && named.is_empty());
     let _charge = limits::account(ctx, if all { ctx.engine.partition_count() * PARTITION_BYTES } else { 0 });
     let topics = if all {
@@ -140,6 +144,13 @@ impl Answer<'_> {
                 topics.push(self.known(&topic));
             } else if topic_name::fault(name).is_some() {
                 topics.push(self.unknown(name, ResponseError::InvalidTopicException));
+            } else if **name == *OFFSETS_TOPIC && may_create && self.ctx.options.auto_create_topics {
+                // The same as when the first group is looked for. It is found when the client asks again.
+                let error = match self.ctx.groups.open(true).await {
+                    Ok(_) => ResponseError::UnknownTopicOrPartition,
+                    Err(unavailable) => unavailable.0,
+                };
+                topics.push(self.unknown(name, error));
             } else if may_create
                 && self.ctx.options.auto_create_topics
                 && created.len() < TOPICS_AUTO_CREATED_MAX

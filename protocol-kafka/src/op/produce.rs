@@ -11,7 +11,7 @@ use crate::codec::produce::{PartitionBody, ProduceBody, TopicBody, decode};
 use crate::context::Context;
 use crate::map::{Failure, topic_id_from};
 use bytes::Bytes;
-use headwater_engine::batch::{BatchError, BatchHeader, CheckedBatch, Rules, TimestampType, check};
+use headwater_engine::batch::{BatchError, BatchHeader, CheckedBatch, Codec, Rules, TimestampType, check};
 use headwater_engine::{Abandoned, Ack, AppendError, Topic};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ProduceResponse;
@@ -24,6 +24,9 @@ use tokio::time::Instant;
 
 /// The first version of record batches as we store them; versions below carry older formats and are only advertised.
 const VERSION_MIN: i16 = 3;
+
+/// The first version whose batches may be compressed with zstd.
+const ZSTD_VERSION_MIN: i16 = 7;
 
 /// A batch that inflates to more is checked by a replay thread.
 const INFLATED_HERE_MAX: usize = 1 << 20;
@@ -90,6 +93,10 @@ fn is_transactional(batch: &Bytes) -> bool {
     BatchHeader::parse(batch).is_ok_and(|header| header.attributes.is_transactional())
 }
 
+fn is_zstd(batch: &Bytes) -> bool {
+    BatchHeader::parse(batch).is_ok_and(|header| header.attributes.codec().is_ok_and(|codec| codec == Codec::Zstd))
+}
+
 /// Whether the topic demands another codec than the producer's.
 fn is_recompressed(batch: &Bytes, rules: &Rules) -> bool {
     let codec = BatchHeader::parse(batch).ok().and_then(|header| header.attributes.codec().ok());
@@ -132,7 +139,7 @@ impl Run<'_> {
             let index = part.index;
             let result = match (&self.refused, &topic, &rules) {
                 (Some(failure), ..) => Err(failure.clone()),
-                (None, Some(topic), Some(rules)) => self.partition(topic, rules, part).await?,
+                (None, Some(topic), Some(rules)) => self.partition(call.version, topic, rules, part).await?,
                 _ => Err(unknown.into()),
             };
             let (answered, code) = partition_answer(call.version, index, result);
@@ -161,6 +168,7 @@ impl Run<'_> {
 
     async fn partition(
         &mut self,
+        version: i16,
         topic: &Topic,
         rules: &Rules,
         body: PartitionBody,
@@ -177,6 +185,10 @@ impl Run<'_> {
         if self.transactional && is_transactional(&records) {
             let why = "this server does not coordinate transactions, so none can be open";
             return Ok(Err(Failure::because(ResponseError::InvalidTxnState, why)));
+        }
+        if version < ZSTD_VERSION_MIN && is_zstd(&records) {
+            let why = "zstd came with version 7 of Produce";
+            return Ok(Err(Failure::because(ResponseError::UnsupportedCompressionType, why)));
         }
         let batch = match self.check(records, rules).await {
             Ok(Ok(batch)) => batch,

@@ -47,6 +47,11 @@ impl Kind {
         }
     }
 
+    /// Whether it is a list.
+    pub fn is_list(self) -> bool {
+        self.code() == 7
+    }
+
     /// The kind in words, for `docs/configuration.md`.
     pub fn in_words(self) -> String {
         match self {

@@ -155,14 +155,19 @@ impl Client {
 
 /// A request as a whole frame.
 pub fn frame<R: Encodable + HeaderVersion>(key: i16, version: i16, id: i32, request: &R) -> Bytes {
+    frame_since(key, version, version, id, request)
+}
+
+/// A request of a version that the crate does not know, but whose bytes are the same since one that it knows.
+pub fn frame_since<R: Encodable + HeaderVersion>(key: i16, version: i16, known: i16, id: i32, request: &R) -> Bytes {
     let mut body = BytesMut::new();
     let header = RequestHeader::default()
         .with_request_api_key(key)
         .with_request_api_version(version)
         .with_correlation_id(id)
         .with_client_id(Some(StrBytes::from_static_str("harness")));
-    header.encode(&mut body, R::header_version(version)).expect("a header");
-    request.encode(&mut body, version).expect("a request");
+    header.encode(&mut body, R::header_version(known)).expect("a header");
+    request.encode(&mut body, known).expect("a request");
     let mut frame = BytesMut::new();
     frame.extend_from_slice(&(body.len() as i32).to_be_bytes());
     frame.extend_from_slice(&body);

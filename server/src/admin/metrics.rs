@@ -3,7 +3,7 @@
 
 use crate::process;
 use headwater_engine::{Engine, HistogramSnapshot};
-use headwater_protocol::metrics::{LATENCY_BOUNDS_US, Metrics, OperationSnapshot, Snapshot};
+use headwater_protocol::metrics::{Family as HeadFamily, LATENCY_BOUNDS_US, Metrics, OperationSnapshot, Snapshot};
 use kafka_protocol::error::ResponseError;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -26,7 +26,13 @@ pub fn page(sources: &Sources, engine: Option<&Engine>) -> Result<String, fmt::E
     let mut registry = Registry::with_prefix("headwater");
     let listeners = sources.listeners.iter().map(|metrics| metrics.snapshot()).collect();
     let engine = engine.map(Engine::stats);
-    registry.register_collector(Box::new(Moment { listeners, engine, descriptors_max: sources.descriptors_max }));
+    let heads = sources.listeners.iter().flat_map(|metrics| metrics.more()).collect();
+    registry.register_collector(Box::new(Moment {
+        listeners,
+        heads,
+        engine,
+        descriptors_max: sources.descriptors_max,
+    }));
     let mut page = String::new();
     encode(&mut page, &registry)?;
     Ok(page)
@@ -36,6 +42,8 @@ pub fn page(sources: &Sources, engine: Option<&Engine>) -> Result<String, fmt::E
 #[derive(Debug)]
 struct Moment {
     listeners: Vec<Snapshot>,
+    /// What single heads have to tell.
+    heads: Vec<HeadFamily>,
     engine: Option<headwater_engine::StatsSnapshot>,
     descriptors_max: u64,
 }
@@ -48,6 +56,7 @@ impl Collector for Moment {
         page.gauge("build_info", "The version that runs", &[(&[("version", env!("CARGO_PKG_VERSION"))], 1)])?;
         self.requests(&mut page)?;
         self.connections(&mut page)?;
+        self.heads(&mut page)?;
         if let Some(engine) = &self.engine {
             wal(engine, &mut page)?;
             log(engine, &mut page)?;
@@ -128,6 +137,18 @@ impl Moment {
         for listener in &self.listeners {
             for (how, count) in &listener.connections_ended {
                 ended.counter(&[("protocol", listener.protocol), ("reason", how.label())], *count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn heads(&self, page: &mut Page<'_>) -> Result<(), fmt::Error> {
+        for head in &self.heads {
+            let kind = if head.is_counter { MetricType::Counter } else { MetricType::Gauge };
+            let mut family = page.family(head.name, head.help, kind)?;
+            for (labels, value) in &head.values {
+                let labels: Vec<(&'static str, &str)> = labels.iter().map(|(name, of)| (*name, of.as_str())).collect();
+                if head.is_counter { family.counter(&labels, *value)? } else { family.gauge(&labels, *value)? }
             }
         }
         Ok(())
@@ -264,6 +285,10 @@ mod tests {
         metrics.answered(0, 9, Duration::from_millis(3));
         metrics.failed(0, 10);
         metrics.traffic().received(123);
+        metrics.show_more(Box::new(|| {
+            let values = vec![(vec![("group", "g".to_owned())], 7)];
+            vec![HeadFamily { name: "group_lag", help: "How far behind", is_counter: false, values }]
+        }));
         let page = page(&Sources { listeners: vec![metrics], descriptors_max: 77 }, None).unwrap();
         let expected = [
             "headwater_requests_total{protocol=\"kafka\",api=\"Produce\",version=\"9\"} 1\n",
@@ -273,6 +298,7 @@ mod tests {
             "headwater_request_errors_total{protocol=\"kafka\",api=\"Produce\",error=\"MessageTooLarge\"} 1\n",
             "headwater_received_bytes_total{protocol=\"kafka\"} 123\n",
             "headwater_open_descriptors_max 77\n",
+            "headwater_group_lag{group=\"g\"} 7\n",
         ];
         for line in expected {
             assert!(page.contains(line), "{line} is missing in\n{page}");

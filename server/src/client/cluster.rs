@@ -21,6 +21,8 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub struct Cluster {
     bootstrap: Vec<String>,
     brokers: HashMap<i32, String>,
+    /// The broker that Metadata calls the controller.
+    controller: Option<i32>,
     connections: HashMap<String, Connection>,
     wait: Duration,
 }
@@ -51,7 +53,8 @@ impl Cluster {
     pub async fn connect(bootstrap: &str, wait: Duration) -> Result<Cluster, ClientError> {
         let bootstrap: Vec<String> =
             bootstrap.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        let mut cluster = Cluster { bootstrap, brokers: HashMap::new(), connections: HashMap::new(), wait };
+        let mut cluster =
+            Cluster { bootstrap, brokers: HashMap::new(), controller: None, connections: HashMap::new(), wait };
         cluster.any().await?;
         Ok(cluster)
     }
@@ -100,12 +103,35 @@ impl Cluster {
         self.connections.get_mut(address).ok_or_else(|| ClientError::Invalid(format!("no connection to {address}")))
     }
 
+    /// The ids of all brokers.
+    pub async fn broker_ids(&mut self) -> Result<Vec<i32>, ClientError> {
+        self.metadata(Some(&[]), false).await?;
+        let mut ids: Vec<i32> = self.brokers.keys().copied().collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// The broker that decides about topics. Brokers before 2.8 refuse what is the controller's; later ones pass it on.
+    pub async fn controller(&mut self) -> Result<&mut Connection, ClientError> {
+        self.metadata(Some(&[]), false).await?;
+        match self.controller {
+            Some(id) => self.broker(id).await,
+            None => self.any().await,
+        }
+    }
+
+    /// Where another answer than Metadata says that a broker is.
+    pub(super) fn learn(&mut self, id: i32, host: &str, port: i32) {
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        self.brokers.insert(id, format!("{host}:{port}"));
+    }
+
     /// The named topic; made on the way when `create` is set and the broker does such things.
     pub async fn topic(&mut self, name: &str, create: bool) -> Result<TopicState, ClientError> {
         // A broker that makes no topics by itself says the same as one that has not finished making it.
         let mut retry = Retry::new(if create { self.wait.min(CREATION_WAIT_MAX) } else { self.wait });
         loop {
-            let found = self.metadata(Some(name), create).await.and_then(|mut topics| match topics.pop() {
+            let found = self.metadata(Some(&[name]), create).await.and_then(|mut topics| match topics.pop() {
                 Some(topic) => read_topic(topic),
                 None => Err(ClientError::Invalid(format!("the broker said nothing about topic {name}"))),
             });
@@ -129,22 +155,31 @@ impl Cluster {
         Ok(topics)
     }
 
-    async fn metadata(&mut self, topic: Option<&str>, create: bool) -> Result<Vec<MetadataResponseTopic>, ClientError> {
+    /// Asks for topics by name, or for all of them.
+    async fn metadata(
+        &mut self,
+        topics: Option<&[&str]>,
+        create: bool,
+    ) -> Result<Vec<MetadataResponseTopic>, ClientError> {
         let connection = self.any().await?;
         let version = connection.version::<MetadataRequest>(METADATA_VERSION_MAX)?;
-        let named = topic.map(|name| {
-            let name = TopicName(StrBytes::from_string(name.to_owned()));
-            vec![MetadataRequestTopic::default().with_name(Some(name))]
+        let named = topics.map(|names| {
+            let row = |name: &&str| {
+                let name = TopicName(StrBytes::from_string((*name).to_owned()));
+                MetadataRequestTopic::default().with_name(Some(name))
+            };
+            names.iter().map(row).collect()
         });
         let mut request = MetadataRequest::default().with_topics(named);
         if version >= 4 {
             request.allow_auto_topic_creation = create;
         }
         let answer: MetadataResponse = connection.call(&request, version).await?;
+        self.brokers.clear();
         for broker in &answer.brokers {
-            let host = if broker.host.contains(':') { format!("[{}]", broker.host) } else { broker.host.to_string() };
-            self.brokers.insert(broker.node_id.0, format!("{host}:{}", broker.port));
+            self.learn(broker.node_id.0, &broker.host, broker.port);
         }
+        self.controller = Some(answer.controller_id.0).filter(|id| self.brokers.contains_key(id));
         Ok(answer.topics)
     }
 }

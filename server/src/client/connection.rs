@@ -56,6 +56,11 @@ impl Connection {
         Ok(())
     }
 
+    /// How long an answer may take.
+    pub fn wait(&self) -> Duration {
+        self.wait
+    }
+
     /// Whether a call was given up half way, so that the connection must be replaced.
     pub fn is_torn(&self) -> bool {
         self.torn
@@ -82,22 +87,33 @@ impl Connection {
         version: i16,
         wait: Duration,
     ) -> Result<R::Response, ClientError> {
+        self.begin(request, version).await?;
+        self.finish::<R>(version, wait).await
+    }
+
+    /// Sends a request whose answer [`Connection::finish`] reads; nothing else may be sent between the two.
+    pub async fn begin<R: Request>(&mut self, request: &R, version: i16) -> Result<(), ClientError> {
         let frame = self.frame(request, version)?;
         self.torn = true;
-        let exchange = async {
-            self.stream.write_all(&frame).await?;
-            read_frame(&mut self.stream).await
-        };
-        let answer = match timeout(wait, exchange).await {
+        match timeout(self.wait, self.stream.write_all(&frame)).await {
+            Ok(sent) => sent.map_err(|source| ClientError::Lost { address: self.address.clone(), source }),
+            Err(_) => Err(self.late::<R>(self.wait)),
+        }
+    }
+
+    /// Reads the answer to what [`Connection::begin`] sent.
+    pub async fn finish<R: Request>(&mut self, version: i16, wait: Duration) -> Result<R::Response, ClientError> {
+        let answer = match timeout(wait, read_frame(&mut self.stream)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(source)) => return Err(ClientError::Lost { address: self.address.clone(), source }),
-            Err(_) => {
-                let (address, api) = (self.address.clone(), api_name::<R>());
-                return Err(ClientError::Timeout { address, api, after: wait });
-            }
+            Err(_) => return Err(self.late::<R>(wait)),
         };
         self.torn = false;
         self.decode::<R>(answer, version)
+    }
+
+    fn late<R: Request>(&self, after: Duration) -> ClientError {
+        ClientError::Timeout { address: self.address.clone(), api: api_name::<R>(), after }
     }
 
     /// Sends a request that has no answer (Produce with acks 0).
@@ -175,6 +191,14 @@ pub fn api_name<R: Request>() -> &'static str {
         Ok(ApiKey::InitProducerId) => "InitProducerId",
         Ok(ApiKey::DescribeConfigs) => "DescribeConfigs",
         Ok(ApiKey::CreatePartitions) => "CreatePartitions",
+        Ok(ApiKey::IncrementalAlterConfigs) => "IncrementalAlterConfigs",
+        Ok(ApiKey::FindCoordinator) => "FindCoordinator",
+        Ok(ApiKey::ListGroups) => "ListGroups",
+        Ok(ApiKey::DescribeGroups) => "DescribeGroups",
+        Ok(ApiKey::ConsumerGroupDescribe) => "ConsumerGroupDescribe",
+        Ok(ApiKey::DeleteGroups) => "DeleteGroups",
+        Ok(ApiKey::OffsetFetch) => "OffsetFetch",
+        Ok(ApiKey::OffsetCommit) => "OffsetCommit",
         _ => "the request",
     }
 }

@@ -55,9 +55,10 @@ impl ClientError {
             ClientError::Connect { .. } => {
                 Some("is a broker running there? `headwater serve` starts one; --bootstrap HOST:PORT names another")
             }
-            ClientError::Malformed { .. } | ClientError::Unsupported { .. } => {
+            ClientError::Malformed { .. } => {
                 Some("is this the port of a Kafka broker? It may speak TLS, or another protocol")
             }
+            ClientError::Unsupported { .. } => Some("the broker is too old, or leaves this to others"),
             ClientError::Refused { code, .. } => match ResponseError::try_from_code(*code) {
                 Some(ResponseError::UnknownTopicOrPartition) => {
                     Some("`headwater topic list` shows what there is; `headwater topic create` makes a topic")

@@ -1,5 +1,8 @@
-//! Reading a topic: one task for each leader asks for its partitions, and a bounded channel brings the batches together,
-//! so that a slow reader slows the tasks and nothing piles up.
+//! Reading partitions: tasks ask their leaders for them, and a bounded channel brings the batches together, so that a slow
+//! reader slows the tasks and nothing piles up.
+//!
+//! A task has a connection of its own and asks for the next batches before it hands on those that came, so that the broker
+//! works while they are looked at. The batches of one partition come in their order; partitions come as they are answered.
 
 use super::cluster::Retry;
 use super::connection::Connection;
@@ -11,209 +14,264 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{BrokerId, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// The newest Fetch version that names topics by name.
 const FETCH_VERSION_MAX: i16 = 12;
-const ANSWER_SIZE: i32 = 16 << 20;
-const PARTITION_SIZE: i32 = 4 << 20;
+const ANSWER_SIZE: i32 = 4 << 20;
+const PARTITION_SIZE: i32 = 1 << 20;
 const LONG_POLL: Duration = Duration::from_millis(500);
 const CHANNEL_SIZE: usize = 4;
 
-/// What to read.
+/// A part of a partition.
 #[derive(Debug, Clone)]
-pub struct FetchPlan {
+pub struct Span {
     pub topic: String,
-    /// The next offset of each partition.
-    pub positions: BTreeMap<i32, i64>,
-    /// Where each partition's reading ends; a partition that is not in here is read for ever.
-    pub ends: BTreeMap<i32, i64>,
+    pub partition: i32,
+    /// The offset to read next.
+    pub next: i64,
+    /// Where reading ends. None: never.
+    pub end: Option<i64>,
+}
+
+impl Span {
+    /// Whether there is something left to read.
+    pub fn is_open(&self) -> bool {
+        self.end.is_none_or(|end| self.next < end)
+    }
 }
 
 /// Whole batches of one partition. The first may begin before the offset that was asked for, the last may pass the end.
 #[derive(Debug)]
 pub struct Fetched {
-    pub partition: i32,
+    /// Which of the spans this belongs to.
+    pub span: usize,
     /// Records before this offset were not asked for.
     pub from: i64,
     pub batches: Bytes,
 }
 
+/// Records that were deleted before they could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    pub span: usize,
+    pub from: i64,
+    /// The first offset that is still there.
+    pub to: i64,
+}
+
 enum Event {
+    /// Batches, and the offset after them.
     Batches(Fetched, i64),
-    Failed(i32, ClientError),
+    /// There is nothing up to this offset.
+    Hole(usize, i64),
+    /// These spans have no reader any more.
+    Failed(Vec<usize>, ClientError),
 }
 
 /// A running read.
 pub struct Fetcher<'a> {
     cluster: &'a mut Cluster,
-    plan: FetchPlan,
+    spans: Vec<Span>,
+    /// Spans with damage ahead: they are read one batch at a time, so that everything before it comes.
+    damaged: Vec<usize>,
+    connections: usize,
+    gaps: Vec<Gap>,
     events: mpsc::Receiver<Event>,
     sender: mpsc::Sender<Event>,
     tasks: JoinSet<()>,
-    /// Partitions that no task reads, because the last one failed.
-    loose: Vec<i32>,
-    /// Since the last batch came: how long and how often to try again.
-    retry: Retry,
+    /// Spans that no task reads, because the last one failed.
+    loose: Vec<usize>,
+    /// Since the first of the failures in a row: how long to try again.
+    retry: Option<Retry>,
 }
 
 impl<'a> Fetcher<'a> {
-    /// Starts to read.
-    pub fn new(cluster: &'a mut Cluster, plan: FetchPlan) -> Fetcher<'a> {
+    /// Starts to read, over at most so many connections to each broker.
+    pub fn new(cluster: &'a mut Cluster, spans: Vec<Span>, connections: usize) -> Fetcher<'a> {
         let (sender, events) = mpsc::channel(CHANNEL_SIZE);
-        let loose = plan.positions.keys().copied().filter(|partition| plan.is_open(*partition)).collect();
-        let retry = Retry::new(cluster.wait());
-        Fetcher { cluster, plan, events, sender, tasks: JoinSet::new(), loose, retry }
+        let loose = (0..spans.len()).filter(|span| spans[*span].is_open()).collect();
+        let (connections, tasks) = (connections.max(1), JoinSet::new());
+        let (damaged, gaps) = (Vec::new(), Vec::new());
+        Fetcher { cluster, spans, damaged, connections, gaps, events, sender, tasks, loose, retry: None }
     }
 
-    /// The next batches; none when every partition is read to its end.
+    /// The spans, each with the offset that it is to go on from.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// What was deleted before it could be read, as far as it is known by now.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// The next batches; none when every span is read to its end.
     pub async fn next(&mut self) -> Result<Option<Fetched>, ClientError> {
         loop {
             if !self.loose.is_empty()
                 && let Err(error) = self.start().await
             {
-                self.retry.pause_or(error).await?;
+                self.pause_or(error).await?;
                 continue;
             }
-            if !self.plan.positions.keys().any(|partition| self.plan.is_open(*partition)) {
+            if !self.spans.iter().any(Span::is_open) {
                 return Ok(None);
             }
             match self.events.recv().await {
                 Some(Event::Batches(fetched, next)) => {
-                    self.retry = Retry::new(self.cluster.wait());
-                    self.plan.positions.insert(fetched.partition, next);
+                    self.retry = None;
+                    self.spans[fetched.span].next = next;
                     return Ok(Some(fetched));
                 }
-                Some(Event::Failed(partition, error)) => self.repair(partition, error).await?,
+                Some(Event::Hole(span, next)) => self.spans[span].next = next,
+                Some(Event::Failed(spans, error)) => self.repair(spans, error).await?,
                 None => return Ok(None),
             }
         }
     }
 
-    /// Gives the loose partitions to new tasks. What it could not give away stays loose.
+    /// Waits before another attempt. The time begins with the first failure and not with the last batch: that may have come long
+    /// ago, when its reader takes its time and the broker lets go of a connection that nobody reads from.
+    async fn pause_or(&mut self, error: ClientError) -> Result<(), ClientError> {
+        let wait = self.cluster.wait();
+        self.retry.get_or_insert_with(|| Retry::new(wait)).pause_or(error).await
+    }
+
+    /// Gives the loose spans to new tasks. What it could not give away stays loose.
     async fn start(&mut self) -> Result<(), ClientError> {
-        for (leader, partitions) in self.cluster.leaders(&self.plan.topic, &self.loose).await? {
-            let connection = self.cluster.own(leader).await?;
-            let mut plan = self.plan.clone();
-            plan.positions.retain(|partition, _| partitions.contains(partition) && self.plan.is_open(*partition));
-            self.loose.retain(|partition| !partitions.contains(partition));
-            self.tasks.spawn(read_leader(connection, plan, self.sender.clone()));
+        while self.tasks.try_join_next().is_some() {} // what has ended is forgotten
+        let mut by_leader: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+        let mut topics: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for span in &self.loose {
+            topics.entry(&self.spans[*span].topic).or_default().push(*span);
+        }
+        for (topic, spans) in topics {
+            let partitions: Vec<i32> = spans.iter().map(|span| self.spans[*span].partition).collect();
+            for (leader, led) in self.cluster.leaders(topic, &partitions).await? {
+                let of_leader = spans.iter().filter(|span| led.contains(&self.spans[**span].partition));
+                by_leader.entry(leader).or_default().extend(of_leader);
+            }
+        }
+        for (leader, spans) in by_leader {
+            let connections = self.connections.min(spans.len());
+            for first in 0..connections {
+                let share: Vec<usize> = spans.iter().copied().skip(first).step_by(connections).collect();
+                let connection = self.cluster.own(leader).await?;
+                self.loose.retain(|span| !share.contains(span));
+                let size = |span: &usize| if self.damaged.contains(span) { 1 } else { PARTITION_SIZE };
+                let readings = share.iter().map(|span| Reading::new(*span, &self.spans[*span], size(span))).collect();
+                self.tasks.spawn(read(connection, readings, self.sender.clone()));
+            }
         }
         Ok(())
     }
 
-    /// A partition came loose: finds out whether, and where, it can go on.
-    async fn repair(&mut self, partition: i32, error: ClientError) -> Result<(), ClientError> {
+    /// Spans came loose: finds out whether, and where, they can go on.
+    async fn repair(&mut self, spans: Vec<usize>, error: ClientError) -> Result<(), ClientError> {
         if error.is(ResponseError::OffsetOutOfRange) {
-            let position = self.plan.positions.get(&partition).copied().unwrap_or_default();
-            let first = self.cluster.offsets(&self.plan.topic, &[partition], At::Earliest).await?;
-            let first = first.get(&partition).copied().unwrap_or_default();
-            if first <= position {
+            for span in &spans {
+                let Span { topic, partition, next: from, .. } = self.spans[*span].clone();
+                let first = self.cluster.offsets(&topic, &[partition], At::Earliest).await?;
+                let to = first.get(&partition).copied().unwrap_or_default();
+                if to <= from {
+                    return Err(error);
+                }
+                self.gaps.push(Gap { span: *span, from, to });
+                self.spans[*span].next = to;
+            }
+        } else if error.is(ResponseError::CorruptMessage) {
+            // What the broker has stored is damaged, perhaps only behind batches that can be had. Asking for the same again
+            // does not mend it.
+            if spans.iter().any(|span| self.damaged.contains(span)) {
                 return Err(error);
             }
-            tracing::warn!(partition, from = position, to = first, "records were deleted before they could be read");
-            self.plan.positions.insert(partition, first);
+            self.damaged.extend(&spans);
         } else {
-            self.retry.pause_or(error).await?;
+            self.pause_or(error).await?;
         }
-        if self.plan.is_open(partition) {
-            self.loose.push(partition);
-        }
+        self.loose.extend(spans.into_iter().filter(|span| self.spans[*span].is_open()));
         Ok(())
     }
 }
 
-impl FetchPlan {
-    fn is_open(&self, partition: i32) -> bool {
-        match (self.positions.get(&partition), self.ends.get(&partition)) {
-            (Some(position), Some(end)) => position < end,
-            (Some(_), None) => true,
-            (None, _) => false,
-        }
+/// A span in the hands of a task.
+struct Reading {
+    span: usize,
+    topic: TopicName,
+    partition: i32,
+    next: i64,
+    end: Option<i64>,
+    /// How much to ask for, in bytes; a whole batch comes in any case.
+    size: i32,
+}
+
+impl Reading {
+    fn new(index: usize, span: &Span, size: i32) -> Reading {
+        let topic = TopicName(StrBytes::from_string(span.topic.clone()));
+        Reading { span: index, topic, partition: span.partition, next: span.next, end: span.end, size }
+    }
+
+    fn is_open(&self) -> bool {
+        self.end.is_none_or(|end| self.next < end)
+    }
+
+    fn place(&self) -> String {
+        format!("{}/{} at offset {}", self.topic.as_str(), self.partition, self.next)
     }
 }
 
-/// Reads the partitions of one leader until each is at its end or has failed.
-async fn read_leader(mut connection: Connection, mut plan: FetchPlan, events: mpsc::Sender<Event>) {
-    while !plan.positions.is_empty() {
-        let rows = match fetch(&mut connection, &plan).await {
-            Ok(rows) => rows,
+/// Reads spans of one leader until each is at its end or has failed.
+async fn read(mut connection: Connection, mut readings: VecDeque<Reading>, events: mpsc::Sender<Event>) {
+    let mut asked = ask(&mut connection, &readings).await;
+    while !readings.is_empty() {
+        let found = match asked {
+            Ok(version) => answer(&mut connection, version, &mut readings).await,
+            Err(error) => Err(error),
+        };
+        let found = match found {
+            Ok(found) => found,
             Err(error) => {
-                let code = ResponseError::NotLeaderOrFollower.code();
-                let mut error = Some(error);
-                for partition in std::mem::take(&mut plan.positions).into_keys() {
-                    // The first one carries the reason, the others only have to be started again.
-                    let again = ClientError::Refused { what: plan.topic.clone(), code, message: None };
-                    let error = error.take().unwrap_or(again);
-                    if events.send(Event::Failed(partition, error)).await.is_err() {
-                        return;
-                    }
-                }
+                let spans = readings.into_iter().map(|reading| reading.span).collect();
+                // Nobody listens any more when the read was given up.
+                let _given_up = events.send(Event::Failed(spans, error)).await;
                 return;
             }
         };
-        for row in rows {
-            let partition = row.partition_index;
-            let Some(position) = plan.positions.get(&partition).copied() else { continue };
-            let event = match read_row(&plan.topic, position, row) {
-                Ok(None) => continue,
-                Ok(Some((fetched, next))) => {
-                    plan.positions.insert(partition, next);
-                    Event::Batches(fetched, next)
-                }
-                Err(error) => {
-                    plan.positions.remove(&partition);
-                    Event::Failed(partition, error)
-                }
-            };
+        readings.retain(Reading::is_open);
+        asked = ask(&mut connection, &readings).await;
+        for event in found {
             if events.send(event).await.is_err() {
                 return;
             }
         }
-        let still_open: Vec<i32> = plan.positions.keys().copied().filter(|p| plan.is_open(*p)).collect();
-        plan.positions.retain(|partition, _| still_open.contains(partition));
     }
 }
 
-fn read_row(topic: &str, position: i64, row: PartitionData) -> Result<Option<(Fetched, i64)>, ClientError> {
-    ClientError::check(row.error_code, None, || {
-        format!("cannot read {topic}/{} at offset {position}", row.partition_index)
-    })?;
-    let Some(bytes) = row.records.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
-    let mut walk = headers(&bytes);
-    let last = walk.by_ref().last();
-    let size = walk.position();
-    let Some((_, last)) = last else {
-        let why = BatchHeader::parse(&bytes).err().map_or_else(|| "a batch is cut off".to_owned(), |e| e.to_string());
-        return Err(ClientError::Invalid(format!(
-            "{topic}/{} at offset {position} cannot be read: {why}",
-            row.partition_index
-        )));
-    };
-    let next = last.next_offset().0.max(position);
-    Ok(Some((Fetched { partition: row.partition_index, from: position, batches: bytes.slice(..size) }, next)))
-}
-
-async fn fetch(connection: &mut Connection, plan: &FetchPlan) -> Result<Vec<PartitionData>, ClientError> {
+/// Asks for what comes next; nothing when nothing is left. Brokers fill an answer in the order of the partitions, so each
+/// comes first in turn.
+async fn ask(connection: &mut Connection, readings: &VecDeque<Reading>) -> Result<i16, ClientError> {
     let version = connection.version::<FetchRequest>(FETCH_VERSION_MAX)?;
-    let rows = plan
-        .positions
-        .iter()
-        .map(|(partition, position)| {
-            FetchPartition::default()
-                .with_partition(*partition)
-                .with_current_leader_epoch(-1)
-                .with_fetch_offset(*position)
-                .with_last_fetched_epoch(-1)
-                .with_log_start_offset(-1)
-                .with_partition_max_bytes(PARTITION_SIZE)
-        })
-        .collect();
-    let topic =
-        FetchTopic::default().with_topic(TopicName(StrBytes::from_string(plan.topic.clone()))).with_partitions(rows);
+    if readings.is_empty() {
+        return Ok(version);
+    }
+    let mut topics: Vec<FetchTopic> = Vec::new();
+    for reading in readings {
+        let row = FetchPartition::default()
+            .with_partition(reading.partition)
+            .with_current_leader_epoch(-1)
+            .with_fetch_offset(reading.next)
+            .with_last_fetched_epoch(-1)
+            .with_log_start_offset(-1)
+            .with_partition_max_bytes(reading.size);
+        match topics.iter_mut().find(|topic| topic.topic == reading.topic) {
+            Some(topic) => topic.partitions.push(row),
+            None => topics.push(FetchTopic::default().with_topic(reading.topic.clone()).with_partitions(vec![row])),
+        }
+    }
     let request = FetchRequest::default()
         .with_replica_id(BrokerId(-1))
         .with_max_wait_ms(i32::try_from(LONG_POLL.as_millis()).unwrap_or(i32::MAX))
@@ -221,8 +279,63 @@ async fn fetch(connection: &mut Connection, plan: &FetchPlan) -> Result<Vec<Part
         .with_max_bytes(ANSWER_SIZE)
         .with_session_id(0)
         .with_session_epoch(-1)
-        .with_topics(vec![topic]);
-    let answer = connection.call(&request, version).await?;
-    ClientError::check(answer.error_code, None, || format!("cannot read {}", plan.topic))?;
-    Ok(answer.responses.into_iter().flat_map(|topic| topic.partitions).collect())
+        .with_topics(topics);
+    connection.begin(&request, version).await?;
+    Ok(version)
+}
+
+/// Reads the answer, moves the readings on and takes out those that failed.
+async fn answer(
+    connection: &mut Connection,
+    version: i16,
+    readings: &mut VecDeque<Reading>,
+) -> Result<Vec<Event>, ClientError> {
+    let answer = connection.finish::<FetchRequest>(version, connection.wait()).await?;
+    ClientError::check(answer.error_code, None, || "cannot read".to_owned())?;
+    let rows = || answer.responses.iter().flat_map(|topic| topic.partitions.iter().map(move |row| (topic, row)));
+    let is_empty = rows().all(|(_, row)| row.records.as_ref().is_none_or(Bytes::is_empty));
+    let (mut events, mut failed) = (Vec::new(), Vec::new());
+    for (at, (topic, row)) in rows().enumerate() {
+        // They come in the order of the request, as a rule.
+        let is_it = |reading: &Reading| reading.partition == row.partition_index && reading.topic == topic.topic;
+        let at = match readings.get(at).is_some_and(is_it) {
+            true => Some(at),
+            false => readings.iter().position(is_it),
+        };
+        let Some(reading) = at.and_then(|at| readings.get_mut(at)) else { continue };
+        match read_row(reading, row, is_empty) {
+            Ok(event) => events.extend(event),
+            Err(error) => {
+                failed.push(reading.span);
+                events.push(Event::Failed(vec![reading.span], error));
+            }
+        }
+    }
+    readings.retain(|reading| !failed.contains(&reading.span));
+    readings.rotate_left(usize::from(readings.len() > 1));
+    Ok(events)
+}
+
+fn read_row(reading: &mut Reading, row: &PartitionData, nothing_came: bool) -> Result<Option<Event>, ClientError> {
+    ClientError::check(row.error_code, None, || format!("cannot read {}", reading.place()))?;
+    let Some(bytes) = row.records.as_ref().filter(|bytes| !bytes.is_empty()) else {
+        // A broker answers with one batch at least, if any of the partitions has one. Where none came, nothing is left up to
+        // the high watermark: the records there were compacted away.
+        let end = reading.end.filter(|end| nothing_came && *end <= row.high_watermark);
+        reading.next = end.unwrap_or(reading.next);
+        return Ok(end.map(|end| Event::Hole(reading.span, end)));
+    };
+    let mut walk = headers(bytes);
+    let last = walk.by_ref().last();
+    let size = walk.position();
+    let Some((_, last)) = last else {
+        let why = BatchHeader::parse(bytes).err().map_or_else(|| "a batch is cut off".to_owned(), |e| e.to_string());
+        return Err(ClientError::Invalid(format!("{} cannot be read: {why}", reading.place())));
+    };
+    let (from, next) = (reading.next, last.next_offset().0);
+    if next <= from {
+        return Err(ClientError::Invalid(format!("{} cannot be read: batches before it came", reading.place())));
+    }
+    reading.next = next;
+    Ok(Some(Event::Batches(Fetched { span: reading.span, from, batches: bytes.slice(..size) }, reading.next)))
 }

@@ -48,6 +48,17 @@ impl Cluster {
         }
     }
 
+    /// Where partitions end, of those that are there and have a leader.
+    pub async fn ends(&mut self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, ClientError> {
+        let state = match self.topic(topic, false).await {
+            Err(error) if error.is(ResponseError::UnknownTopicOrPartition) => return Ok(BTreeMap::new()),
+            found => found?,
+        };
+        let led = state.partitions.iter().filter(|row| row.leader.is_some()).map(|row| row.partition);
+        let led: Vec<i32> = led.filter(|partition| partitions.contains(partition)).collect();
+        self.offsets(topic, &led, At::Latest).await
+    }
+
     async fn offsets_once(
         &mut self,
         topic: &str,

@@ -7,13 +7,16 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
-    TopicName,
+    IncrementalAlterConfigsRequest, TopicName,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
 const TOPIC_RESOURCE: i8 = 2;
+const SET_OPERATION: i8 = 0;
+const DELETE_OPERATION: i8 = 1;
 
 /// A topic to make.
 #[derive(Debug, Default)]
@@ -24,6 +27,15 @@ pub struct NewTopic {
     /// -1 takes the broker's default.
     pub replication: i16,
     pub settings: Vec<(String, String)>,
+    pub validate_only: bool,
+}
+
+/// What to change in a topic's settings.
+#[derive(Debug)]
+pub struct SettingsChange<'a> {
+    pub set: &'a [(String, String)],
+    /// Names of settings that go back to what they inherit.
+    pub delete: &'a [String],
     pub validate_only: bool,
 }
 
@@ -53,7 +65,7 @@ impl Cluster {
             .with_topics(vec![topic])
             .with_timeout_ms(self.wait_ms())
             .with_validate_only(new.validate_only);
-        let answer = self.ask(|_| request.clone(), i16::MAX).await?;
+        let answer = self.ask_controller(|_| request.clone(), i16::MAX).await?;
         for row in answer.topics {
             ClientError::check(row.error_code, row.error_message.as_deref(), || {
                 format!("cannot create topic {}", new.name)
@@ -72,18 +84,21 @@ impl Cluster {
                 _ => request.with_topic_names(vec![TopicName(text(name))]),
             }
         };
-        for row in self.ask(build, i16::MAX).await?.responses {
+        for row in self.ask_controller(build, i16::MAX).await?.responses {
             ClientError::check(row.error_code, row.error_message.as_deref(), || format!("cannot delete topic {name}"))?;
         }
         Ok(())
     }
 
-    /// Raises the number of a topic's partitions to `total`.
-    pub async fn add_partitions(&mut self, name: &str, total: i32) -> Result<(), ClientError> {
+    /// Raises the number of a topic's partitions to `total`, or only asks whether that would do.
+    pub async fn add_partitions(&mut self, name: &str, total: i32, validate_only: bool) -> Result<(), ClientError> {
         let topic =
             CreatePartitionsTopic::default().with_name(TopicName(text(name))).with_count(total).with_assignments(None);
-        let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(self.wait_ms());
-        for row in self.ask(|_| request.clone(), i16::MAX).await?.results {
+        let request = CreatePartitionsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(self.wait_ms())
+            .with_validate_only(validate_only);
+        for row in self.ask_controller(|_| request.clone(), i16::MAX).await?.results {
             ClientError::check(row.error_code, row.error_message.as_deref(), || {
                 format!("cannot give topic {name} {total} partitions")
             })?;
@@ -143,7 +158,43 @@ impl Cluster {
         Ok(settings)
     }
 
-    /// Asks any broker; brokers pass such requests on to the one that decides.
+    /// Changes settings of a topic: gives them values, or takes away those that the topic has of its own.
+    pub async fn alter_settings(&mut self, topic: &str, change: &SettingsChange<'_>) -> Result<(), ClientError> {
+        let row = |name: &str, operation: i8, value: Option<&str>| {
+            AlterableConfig::default()
+                .with_name(text(name))
+                .with_config_operation(operation)
+                .with_value(value.map(text))
+        };
+        let set = change.set.iter().map(|(name, value)| row(name, SET_OPERATION, Some(value)));
+        let delete = change.delete.iter().map(|name| row(name, DELETE_OPERATION, None));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(TOPIC_RESOURCE)
+            .with_resource_name(text(topic))
+            .with_configs(set.chain(delete).collect());
+        let request = IncrementalAlterConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_validate_only(change.validate_only);
+        for row in self.ask_controller(|_| request.clone(), i16::MAX).await?.responses {
+            ClientError::check(row.error_code, row.error_message.as_deref(), || {
+                format!("cannot change settings of topic {topic}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Asks the broker that decides.
+    async fn ask_controller<R: Request>(
+        &mut self,
+        build: impl Fn(i16) -> R,
+        cap: i16,
+    ) -> Result<R::Response, ClientError> {
+        let connection = self.controller().await?;
+        let version = connection.version::<R>(cap)?;
+        connection.call(&build(version), version).await
+    }
+
+    /// Asks any broker.
     pub(super) async fn ask<R: Request>(
         &mut self,
         build: impl Fn(i16) -> R,

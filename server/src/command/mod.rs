@@ -1,13 +1,19 @@
 //! One module for each command.
 
 pub mod check;
+pub mod completion;
 pub mod config;
 pub mod consume;
 mod data_dir;
 pub mod docs;
+pub mod group;
 pub mod log;
+mod place;
 pub mod produce;
 mod record_text;
+mod records;
+pub mod replay;
+mod selection;
 pub mod topic;
 
 use crate::exit::Failure;

@@ -1,11 +1,11 @@
 //! `headwater topic`: operations on topics, through any broker.
 
 use super::run_async;
-use crate::cli::{Target, name_value};
-use crate::client::{At, Cluster, NewTopic, PartitionState, Setting};
-use crate::exit::Failure;
-use crate::output::{Output, Report, columns};
-use clap::{Args, Subcommand};
+use crate::cli::{Asking, name_value};
+use crate::client::{At, NewTopic, PartitionState, Setting, SettingsChange};
+use crate::exit::{Failure, USAGE};
+use crate::output::{Report, columns};
+use clap::{ArgGroup, Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
 pub enum TopicCommand {
@@ -15,7 +15,7 @@ pub enum TopicCommand {
         #[arg(long)]
         internal: bool,
         #[command(flatten)]
-        common: Common,
+        asking: Asking,
     },
     /// Make a topic
     Create {
@@ -33,7 +33,7 @@ pub enum TopicCommand {
         #[arg(long)]
         validate_only: bool,
         #[command(flatten)]
-        common: Common,
+        asking: Asking,
     },
     /// Show a topic's partitions, offsets and settings
     Describe {
@@ -42,13 +42,15 @@ pub enum TopicCommand {
         #[arg(long)]
         all_settings: bool,
         #[command(flatten)]
-        common: Common,
+        asking: Asking,
     },
+    /// Change a topic's settings, or give it more partitions
+    Alter(AlterArgs),
     /// Delete a topic and its records
     Delete {
         topic: String,
         #[command(flatten)]
-        common: Common,
+        asking: Asking,
     },
     /// Give a topic more partitions
     AddPartitions {
@@ -57,7 +59,7 @@ pub enum TopicCommand {
         #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
         total: i32,
         #[command(flatten)]
-        common: Common,
+        asking: Asking,
     },
     /// Delete the oldest records of a partition
     DeleteRecords {
@@ -68,16 +70,28 @@ pub enum TopicCommand {
         #[arg(long, value_name = "OFFSET", value_parser = before)]
         before: i64,
         #[command(flatten)]
-        common: Common,
+        asking: Asking,
     },
 }
 
 #[derive(Debug, Args)]
-pub struct Common {
+#[command(group = ArgGroup::new("change").required(true).multiple(true).args(["set", "delete", "partitions"]))]
+pub struct AlterArgs {
+    topic: String,
+    /// Give a setting a value, such as retention.ms=3600000; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_value)]
+    set: Vec<(String, String)>,
+    /// Take away the topic's own value of a setting, so that the broker's holds again; may be repeated
+    #[arg(long, value_name = "NAME")]
+    delete: Vec<String>,
+    /// How many partitions the topic shall have in all; they only become more
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// Only ask whether it could be changed
+    #[arg(long)]
+    validate_only: bool,
     #[command(flatten)]
-    target: Target,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    asking: Asking,
 }
 
 fn before(text: &str) -> Result<i64, String> {
@@ -92,43 +106,70 @@ fn before(text: &str) -> Result<i64, String> {
 pub fn run(command: TopicCommand) -> Result<(), Failure> {
     run_async(async move {
         match command {
-            TopicCommand::List { internal, common } => list(&common, internal).await,
-            TopicCommand::Create { topic, partitions, replication, settings, validate_only, common } => {
-                let mut cluster = common.connect().await?;
+            TopicCommand::List { internal, asking } => list(&asking, internal).await,
+            TopicCommand::Create { topic, partitions, replication, settings, validate_only, asking } => {
+                let mut cluster = asking.connect().await?;
                 let (partitions, replication) = (partitions.unwrap_or(-1), replication.unwrap_or(-1));
                 let new = NewTopic { name: topic, partitions, replication, settings, validate_only };
                 cluster.create_topic(&new).await?;
-                common.done(if validate_only { "could be created" } else { "created" }, &new.name, None)
+                done(&asking, if validate_only { "could be created" } else { "created" }, &new.name, None)
             }
-            TopicCommand::Describe { topic, all_settings, common } => describe(&common, &topic, all_settings).await,
-            TopicCommand::Delete { topic, common } => {
-                common.connect().await?.delete_topic(&topic).await?;
-                common.done("deleted", &topic, None)
+            TopicCommand::Describe { topic, all_settings, asking } => describe(&asking, &topic, all_settings).await,
+            TopicCommand::Alter(args) => alter(&args).await,
+            TopicCommand::Delete { topic, asking } => {
+                asking.connect().await?.delete_topic(&topic).await?;
+                done(&asking, "deleted", &topic, None)
             }
-            TopicCommand::AddPartitions { topic, total, common } => {
-                common.connect().await?.add_partitions(&topic, total).await?;
-                common.done("extended", &topic, Some(format!("it has {total} partitions now")))
+            TopicCommand::AddPartitions { topic, total, asking } => {
+                asking.connect().await?.add_partitions(&topic, total, false).await?;
+                done(&asking, "extended", &topic, Some(format!("it has {total} partitions now")))
             }
-            TopicCommand::DeleteRecords { topic, partition, before, common } => {
-                let first = common.connect().await?.delete_records(&topic, partition, before).await?;
-                common.done("trimmed", &topic, Some(format!("partition {partition} begins at offset {first} now")))
+            TopicCommand::DeleteRecords { topic, partition, before, asking } => {
+                let first = asking.connect().await?.delete_records(&topic, partition, before).await?;
+                done(&asking, "trimmed", &topic, Some(format!("partition {partition} begins at offset {first} now")))
             }
         }
     })
 }
 
-impl Common {
-    async fn connect(&self) -> Result<Cluster, Failure> {
-        Ok(Cluster::connect(&self.target.bootstrap, self.target.timeout).await?)
-    }
-
-    fn done(&self, what: &'static str, topic: &str, detail: Option<String>) -> Result<(), Failure> {
-        Ok(self.output.print(&Done { topic: topic.to_owned(), result: what, detail })?)
-    }
+fn done(asking: &Asking, what: &'static str, topic: &str, detail: Option<String>) -> Result<(), Failure> {
+    Ok(asking.output.print(&Done { topic: topic.to_owned(), result: what, detail })?)
 }
 
-async fn list(common: &Common, internal: bool) -> Result<(), Failure> {
-    let topics = common.connect().await?.topics().await?;
+/// Every part is validated before the first one is changed: a change that cannot be made as a whole is not begun.
+async fn alter(args: &AlterArgs) -> Result<(), Failure> {
+    let names = || args.set.iter().map(|(name, _)| name).chain(&args.delete);
+    if let Some(twice) = names().find(|name| names().filter(|other| other == name).count() > 1) {
+        return Err(Failure::new(USAGE, format!("setting {twice} is named twice")));
+    }
+    let mut cluster = args.asking.connect().await?;
+    let mut change = SettingsChange { set: &args.set, delete: &args.delete, validate_only: true };
+    let has_settings = names().next().is_some();
+    if has_settings {
+        cluster.alter_settings(&args.topic, &change).await?;
+    }
+    if let Some(total) = args.partitions {
+        cluster.add_partitions(&args.topic, total, true).await?;
+    }
+    if args.validate_only {
+        return done(&args.asking, "could be changed", &args.topic, None);
+    }
+    if has_settings {
+        change.validate_only = false;
+        cluster.alter_settings(&args.topic, &change).await?;
+    }
+    if let Some(total) = args.partitions {
+        cluster.add_partitions(&args.topic, total, false).await?;
+    }
+    let set = args.set.iter().map(|(name, value)| format!("{name} = {value}"));
+    let deleted = args.delete.iter().map(|name| format!("{name} as the broker has it"));
+    let grown = args.partitions.map(|total| format!("{total} partitions"));
+    let details: Vec<String> = set.chain(deleted).chain(grown).collect();
+    done(&args.asking, "changed", &args.topic, Some(details.join(", ")))
+}
+
+async fn list(asking: &Asking, internal: bool) -> Result<(), Failure> {
+    let topics = asking.connect().await?.topics().await?;
     let rows = topics.into_iter().filter(|topic| internal || !topic.is_internal).map(|topic| ListedTopic {
         topic: topic.name,
         partitions: topic.partitions.len(),
@@ -136,11 +177,11 @@ async fn list(common: &Common, internal: bool) -> Result<(), Failure> {
         id: topic.id,
         internal: topic.is_internal,
     });
-    Ok(common.output.print(&List(rows.collect()))?)
+    Ok(asking.output.print(&List(rows.collect()))?)
 }
 
-async fn describe(common: &Common, name: &str, all_settings: bool) -> Result<(), Failure> {
-    let mut cluster = common.connect().await?;
+async fn describe(asking: &Asking, name: &str, all_settings: bool) -> Result<(), Failure> {
+    let mut cluster = asking.connect().await?;
     let topic = cluster.topic(name, false).await?;
     let led: Vec<i32> = topic.partitions.iter().filter(|row| row.leader.is_some()).map(|row| row.partition).collect();
     let first = cluster.offsets(name, &led, At::Earliest).await?;
@@ -157,7 +198,7 @@ async fn describe(common: &Common, name: &str, all_settings: bool) -> Result<(),
         })
         .collect();
     let described = Described { topic: topic.name, id: topic.id, internal: topic.is_internal, partitions, settings };
-    Ok(common.output.print(&described)?)
+    Ok(asking.output.print(&described)?)
 }
 
 #[derive(serde::Serialize)]

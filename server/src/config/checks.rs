@@ -49,6 +49,11 @@ pub fn across(effective: &Effective) -> Vec<Problem> {
     if engine.wal_size_initial > engine.wal_size_max {
         report("wal.size_initial", "`wal.size_initial` is more than `wal.size_max`".to_owned());
     }
+    let groups = &config.groups;
+    if groups.session_timeout_min_ms > groups.session_timeout_max_ms {
+        let message = "`groups.session_timeout_min_ms` is more than `groups.session_timeout_max_ms`".to_owned();
+        report("groups.session_timeout_min_ms", message);
+    }
     problems
 }
 

@@ -20,6 +20,7 @@ pub use resolve::{Effective, Inputs, Value, resolve};
 pub use size::parse as parse_size;
 
 use headwater_protocol::Limits;
+use headwater_protocol_kafka::GroupOptions;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use tracing_subscriber::filter::Targets;
@@ -46,6 +47,8 @@ pub struct Config {
     pub auto_create_topics: bool,
     /// Partitions of a topic that is made without a number.
     pub default_partitions: u32,
+    /// Consumer groups; what no option of ours names stays at the head's default.
+    pub groups: GroupOptions,
 }
 
 impl Default for Config {
@@ -64,6 +67,7 @@ impl Default for Config {
             log: Log::default(),
             auto_create_topics: false,
             default_partitions: 0,
+            groups: GroupOptions::default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! THE table of options. The flags, the environment variables, the keys of the file, `headwater config`, and
 //! `docs/configuration.md` all come from its rows: add an option here and nowhere else.
 
-use super::size::{parse_between, parse_number, parse_switch};
+use super::size::{parse_between, parse_i32, parse_number, parse_switch};
 use super::{Config, LogFormat};
 use headwater_engine::env::WalMethod;
 use std::path::PathBuf;
@@ -196,6 +196,76 @@ pub const OPTIONS: &[OptionRow] = &[
         help: "How often compacted topics are looked at, while there is nothing to compact",
         set: |config, text| {
             config.engine.compaction_interval = Duration::from_secs(parse_number(text, 1, 86_400)?);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "groups.initial_rebalance_delay_ms",
+        value_name: "MS",
+        default: "3000",
+        help: "How long the first members of a consumer group wait for further ones",
+        set: |config, text| {
+            config.groups.initial_rebalance_delay_ms = parse_i32(text, 0, 3_600_000)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "groups.session_timeout_min_ms",
+        value_name: "MS",
+        default: "6000",
+        help: "The shortest session that a member of a consumer group may ask for",
+        set: |config, text| {
+            config.groups.session_timeout_min_ms = parse_i32(text, 1, i32::MAX)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "groups.session_timeout_max_ms",
+        value_name: "MS",
+        default: "1800000",
+        help: "The longest session that a member of a consumer group may ask for",
+        set: |config, text| {
+            config.groups.session_timeout_max_ms = parse_i32(text, 1, i32::MAX)?;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "groups.members_max",
+        value_name: "COUNT",
+        default: "2147483647",
+        help: "Members of a consumer group; never more than 20000",
+        set: |config, text| {
+            config.groups.members_max = usize::try_from(parse_i32(text, 1, i32::MAX)?).unwrap_or(usize::MAX);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "groups.offsets_partitions",
+        value_name: "COUNT",
+        default: "50",
+        help: "Partitions of __consumer_offsets, when it is made; what is there stays as it is",
+        set: |config, text| {
+            config.groups.topic_partitions = u32::try_from(parse_number(text, 1, 10_000)?).unwrap_or(u32::MAX);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "groups.offsets_retention_minutes",
+        value_name: "MINUTES",
+        default: "10080",
+        help: "How long committed offsets outlive the last member of their group",
+        set: |config, text| {
+            config.groups.offsets_retention_ms = i64::from(parse_i32(text, 1, i32::MAX)?) * 60_000;
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "groups.retention_check_seconds",
+        value_name: "SECONDS",
+        default: "600",
+        help: "How often committed offsets are looked for that have expired",
+        set: |config, text| {
+            config.groups.retention_check_interval = Duration::from_secs(parse_number(text, 1, 86_400)?);
             Ok(())
         },
     },

@@ -43,3 +43,10 @@ pub fn parse_number(text: &str, min: u64, max: u64) -> Result<u64, String> {
     }
     Ok(number)
 }
+
+/// Reads a whole number of the size that Kafka's protocol has, between two bounds.
+pub fn parse_i32(text: &str, min: i32, max: i32) -> Result<i32, String> {
+    let bound = |bound: i32| u64::try_from(bound).unwrap_or(0);
+    let number = parse_number(text, bound(min), bound(max))?;
+    i32::try_from(number).map_err(|_| format!("must lie between {min} and {max}"))
+}

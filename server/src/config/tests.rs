@@ -36,6 +36,7 @@ fn the_defaults_of_the_table_are_those_of_the_parts() {
     let engine = headwater_engine::Options::new(PathBuf::from("./headwater-data"));
     assert_eq!(format!("{:#?}", config.engine), format!("{engine:#?}"));
     assert_eq!(format!("{:#?}", config.limits), format!("{:#?}", Limits::default()));
+    assert_eq!(format!("{:#?}", config.groups), format!("{:#?}", GroupOptions::default()));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The binary, without this machine's own settings.
@@ -114,6 +115,47 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A broker to run command line tools against: the one that HEADWATER_BOOTSTRAP names, or a new server.
+pub struct Broker {
+    pub kafka: String,
+    /// Tells names of this run from those of others.
+    run: String,
+    _own: Option<(tempfile::TempDir, Server)>,
+}
+
+impl Broker {
+    pub fn start() -> Broker {
+        let run = std::process::id().to_string();
+        if let Ok(kafka) = std::env::var("HEADWATER_BOOTSTRAP") {
+            return Broker { kafka, run, _own: None };
+        }
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let server = Server::start(dir.path(), &[]);
+        Broker { kafka: server.kafka.clone(), run, _own: Some((dir, server)) }
+    }
+
+    /// A name that nothing else on the broker has.
+    pub fn name(&self, what: &str) -> String {
+        static NAMES: AtomicU32 = AtomicU32::new(0);
+        format!("{what}-{}-{}", self.run, NAMES.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Runs a command line tool to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        run(&[args, &["--bootstrap", &self.kafka]].concat(), "")
+    }
+
+    /// What a successful tool printed.
+    pub fn tool(&self, args: &[&str]) -> String {
+        self.feed(args, "")
+    }
+
+    /// The same for one that reads its input.
+    pub fn feed(&self, args: &[&str], input: &str) -> String {
+        run_ok(&[args, &["--bootstrap", &self.kafka]].concat(), input)
     }
 }
 

@@ -3,4 +3,9 @@
 mod common;
 mod config;
 mod dump;
+mod group;
+mod member;
+mod old_broker;
+mod replay;
 mod serve;
+mod topic;

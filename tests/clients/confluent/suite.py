@@ -1,5 +1,5 @@
-"""confluent-kafka, the Python binding of librdkafka: produce, fetch by position, and administration, without consumer
-groups. (A consumer of librdkafka must name a group, but with `assign` it neither joins nor commits.)"""
+"""confluent-kafka, the Python binding of librdkafka: produce, fetch by position, administration, and with the shared cases
+groups. (A consumer of librdkafka must name a group, but with `assign` it does not join.)"""
 
 import sys
 import threading
@@ -11,9 +11,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from confluent_kafka import (
     OFFSET_BEGINNING,
     OFFSET_END,
+    OFFSET_INVALID,
     TIMESTAMP_CREATE_TIME,
     TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    ConsumerGroupType,
+    ElectionType,
     KafkaError,
     KafkaException,
     Producer,
@@ -22,6 +27,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import (
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
     ConfigResource,
     ConfigSource,
     NewPartitions,
@@ -31,7 +38,23 @@ from confluent_kafka.admin import (
 )
 
 import harness
-from harness import Ack, Run, Sample, case, check, equal, raises, same_records, samples, topic_name, until
+from harness import (
+    Ack,
+    Run,
+    Sample,
+    case,
+    case_that_waits,
+    check,
+    equal,
+    raises,
+    same_records,
+    samples,
+    topic_name,
+    until,
+)
+from shared import groups, members
+from shared import client as shared
+from shared.client import named
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
@@ -136,6 +159,15 @@ def count_of_partitions(client: AdminClient, name: str) -> int:
     return len([p for p in topic.partitions.values() if p.leader >= 0]) if topic else 0
 
 
+def takes_records(client: AdminClient, name: str, partitions: int) -> bool:
+    try:
+        ends = {TopicPartition(name, partition): OffsetSpec.latest() for partition in range(partitions)}
+        return all(end.offset == 0 for end in done(client.list_offsets(ends)))
+    except KafkaException as error:
+        check(error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION, str(error))
+        return False
+
+
 def fails_with(codes, action, what: str) -> None:
     error = raises(KafkaException, action, what).args[0]
     check(error.code() in codes, f"{what}: {error}")
@@ -149,11 +181,14 @@ def plain(value: bytes) -> Sample:
 def every_codec_and_acks_level_is_read_back_as_sent(run: Run):
     count = run.scale(200, 10_000)
     wanted = samples(count)
+    client = admin(run)
     topics = {}
     for codec in CODECS:
         for acks in (0, 1, -1):
             topic = create(run, f"codec-{codec}-{acks}", partitions=2)
             topics[topic] = f"{codec}, acks={acks}"
+            if acks == 0:  # nothing would say that a partition does not take records yet
+                until("partitions that take records", lambda topic=topic: takes_records(client, topic, 2))
             writer = Writer(run, acks=acks, compression_type=codec, linger_ms=5)
             for index, sample in enumerate(wanted):
                 writer.send(topic, sample, index % 2)
@@ -348,6 +383,56 @@ def deleted_records_are_gone_and_offsets_stay(run: Run):
     fails_with({KafkaError.OFFSET_OUT_OF_RANGE}, beyond, "beyond the end")
     writer.send(topic, plain(b"next"))
     equal(writer.offsets()[-1], 100, "the next offset")
+
+
+@case
+def settings_of_a_topic_are_changed(run: Run):
+    client = admin(run)
+    topic = create(run, "alter", retention_ms="1000000")
+
+    def alter(*entries: ConfigEntry, **options):
+        return done(client.incremental_alter_configs([resource(*entries)], **options))
+
+    def resource(*entries: ConfigEntry) -> ConfigResource:
+        return ConfigResource(ResourceType.TOPIC, topic, incremental_configs=list(entries))
+
+    def entry(name: str, value, operation: AlterConfigOpType = AlterConfigOpType.SET) -> ConfigEntry:
+        return ConfigEntry(name, value, incremental_operation=operation)
+
+    def modified() -> dict:
+        found = done(client.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]))[0].values()
+        dynamic = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+        return {setting.name: setting.value for setting in found if setting.source == dynamic}
+
+    alter(entry("max.message.bytes", "5000"), validate_only=True)
+    alter(entry("max.message.bytes", "2000"), entry("retention.ms", None, AlterConfigOpType.DELETE))
+    until("the change is seen", lambda: modified() == {"max.message.bytes": "2000"})
+    refused = Writer(run)
+    refused.send(topic, plain(harness.incompressible(3000)))
+    fails_with({KafkaError.MSG_SIZE_TOO_LARGE}, refused.offsets, "a record over the new limit")
+    alter(entry("cleanup.policy", "compact", AlterConfigOpType.APPEND))
+    until("both policies", lambda: modified().get("cleanup.policy") in ("delete,compact", "compact,delete"))
+    alter(entry("cleanup.policy", "delete", AlterConfigOpType.SUBTRACT))
+    until("one policy", lambda: modified().get("cleanup.policy") == "compact")
+    for name, value in (("retention.ms", "soon"), ("no.such.setting", "1")):
+        wrong = lambda name=name, value=value: alter(entry(name, value))
+        fails_with({KafkaError.INVALID_CONFIG}, wrong, f"{name}={value}")
+    # The older operation replaces all settings.
+    done(client.alter_configs([ConfigResource(ResourceType.TOPIC, topic, set_config={"segment.bytes": "2000000"})]))
+    until("the older operation's change", lambda: modified() == {"segment.bytes": "2000000"})
+    missing = ConfigResource(
+        ResourceType.TOPIC, topic_name("missing"), incremental_configs=[entry("retention.ms", "1")]
+    )
+    lost = lambda: done(client.incremental_alter_configs([missing]))
+    fails_with({KafkaError.UNKNOWN_TOPIC_OR_PART}, lost, "a missing topic")
+
+
+@case
+def an_election_is_not_needed(run: Run):
+    client = admin(run)
+    partition = TopicPartition(create(run, "elect"), 0)
+    verdict = client.elect_leaders(ElectionType.PREFERRED, [partition]).result(10)
+    equal({of.topic: error.code() for of, error in verdict.items()}, {partition.topic: 84}, "the election's answer")
 
 
 @case
@@ -550,5 +635,213 @@ def a_producer_creates_its_topic(run: Run):
     equal(writer.offsets(), [0], "offset in the topic that was created")
 
 
+@case_that_waits
+def a_group_is_described_with_what_its_members_have(run: Run):
+    partitions = librdkafka.create(run, "described", 3)
+    topic = partitions[0].topic
+    group = topic_name("described")
+    reader = librdkafka.member(run, group, [topic], instance="first")
+    reader.settle(partitions)
+    by = admin(run)
+
+    def listed(**filters) -> set:
+        return {found.group_id for found in by.list_consumer_groups(**filters).result(10).valid}
+
+    check(group in listed(states={ConsumerGroupState.STABLE}), "a group with a member is not stable")
+    check(group not in listed(states={ConsumerGroupState.EMPTY}), "a group with a member is empty")
+    check(group in listed(types={ConsumerGroupType.CLASSIC}), "the group is not a classic one")
+    check(group not in listed(types={ConsumerGroupType.CONSUMER}), "the group is of another type")
+    (described,) = done(by.describe_consumer_groups([group]))
+    check(not described.is_simple_consumer_group, "the group is a simple one")
+    equal(f"{described.coordinator.host}:{described.coordinator.port}", run.bootstrap, "the coordinator")
+    (member,) = described.members
+    equal(member.group_instance_id, "first", "the static name of the member")
+    check("127.0.0.1" in member.host, f"the member's host: {member.host}")
+    equal(sorted(map(named, member.assignment.topic_partitions)), partitions, "what the member is assigned")
+    reader.close()
+
+
+def checked(partitions: list) -> list:
+    """Partitions of an answer; raises the first error among them."""
+    for partition in partitions:
+        if partition.error:
+            raise KafkaException(partition.error)
+    return partitions
+
+
+class Member(shared.Member):
+    def __init__(self, run: Run, options: shared.Options):
+        super().__init__()
+        settings = {
+            "bootstrap.servers": run.bootstrap,
+            "group.id": options.group or "none",
+            "enable.auto.commit": options.auto_commit_ms is not None,
+            "auto.commit.interval.ms": options.auto_commit_ms or 5000,
+            "auto.offset.reset": "error" if options.reset == "none" else options.reset,
+            "session.timeout.ms": options.session_ms,
+            "heartbeat.interval.ms": 300,
+            "topic.metadata.refresh.interval.ms": 500,
+            "fetch.wait.max.ms": 100,
+            "partition.assignment.strategy": {"range": "range", "cooperative": "cooperative-sticky"}[options.assignor],
+        }
+        if options.instance:
+            settings["group.instance.id"] = options.instance
+        self.consumer = Consumer(settings)
+
+    def subscribe(self, topics):
+        self.consumer.subscribe(
+            topics,
+            on_assign=lambda _, partitions: self.note("assigned", map(named, partitions)),
+            on_revoke=lambda _, partitions: self.note("revoked", map(named, partitions)),
+        )
+
+    def subscribe_pattern(self, pattern):
+        self.subscribe([pattern])  # what begins with ^ is one
+
+    def assign(self, partitions):
+        self.consumer.assign([TopicPartition(*partition) for partition in partitions])
+
+    def poll(self, seconds):
+        found, message = [], self.consumer.poll(seconds)
+        while message is not None:
+            if message.error():
+                raise KafkaException(message.error())
+            found.append(shared.Record(named_of(message), message.offset(), sample_of(message)))
+            message = self.consumer.poll(0)
+        return found
+
+    def assignment(self):
+        return frozenset(map(named, self.consumer.assignment()))
+
+    def commit(self, offsets=None):
+        if offsets is None:
+            try:
+                checked(self.consumer.commit(asynchronous=False))
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._NO_OFFSET:  # nothing was read since the last commit
+                    raise
+        else:
+            wanted = [TopicPartition(*p, offset, metadata) for p, (offset, metadata) in offsets.items()]
+            checked(self.consumer.commit(offsets=wanted, asynchronous=False))
+
+    def committed(self, partition):
+        (found,) = checked(self.consumer.committed([TopicPartition(*partition)], 10))
+        return None if found.offset == OFFSET_INVALID else found.offset
+
+    def position(self, partition):
+        (found,) = checked(self.consumer.position([TopicPartition(*partition)]))
+        return None if found.offset == OFFSET_INVALID else found.offset
+
+    def seek(self, partition, offset):
+        self.consumer.seek(TopicPartition(*partition, offset))
+
+    def pause(self, partitions):
+        self.consumer.pause([TopicPartition(*partition) for partition in partitions])
+
+    def resume(self, partitions):
+        self.consumer.resume([TopicPartition(*partition) for partition in partitions])
+
+    def bounds(self, partition):
+        return self.consumer.get_watermark_offsets(TopicPartition(*partition), 10, cached=False)
+
+    def offset_at(self, partition, time_ms):
+        (found,) = checked(self.consumer.offsets_for_times([TopicPartition(*partition, time_ms)], 10))
+        return None if found.offset == OFFSET_END else found.offset
+
+    def close(self):
+        self.consumer.close()
+
+
+def named_of(message) -> shared.Partition:
+    return shared.Partition(message.topic(), message.partition())
+
+
+class SharedWriter(shared.Writer):
+    def __init__(self, run: Run, **settings):
+        self.writer = Writer(run, linger_ms=1, **settings)
+
+    def write(self, partition, wanted):
+        self.writer.reports.clear()
+        for sample in wanted:
+            self.writer.send(partition.topic, sample, partition.index)
+        return self.writer.offsets()
+
+    def close(self):
+        pass  # it has waited for all reports, and the client ends with the last reference to it
+
+
+class SharedAdmin(shared.Admin):
+    def __init__(self, run: Run):
+        self.client = admin(run)
+
+    def create(self, topic, partitions, configs):
+        done(self.client.create_topics([NewTopic(topic, partitions, config=configs)]))
+
+    def delete(self, topic):
+        done(self.client.delete_topics([topic]))
+
+    def grow(self, topic, partitions):
+        done(self.client.create_partitions([NewPartitions(topic, partitions)]))
+
+    def partitions(self, topic):
+        return count_of_partitions(self.client, topic)
+
+    def configs(self, topic):
+        found = done(self.client.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]))[0]
+        return {name: setting.value for name, setting in found.items()}
+
+    def groups(self):
+        found = self.client.list_consumer_groups().result(10)
+        equal(found.errors, [], "errors of brokers")
+        return {group.group_id for group in found.valid}
+
+    def describe(self, group):
+        try:
+            found = done(self.client.describe_consumer_groups([group]))[0]
+        except KafkaException as error:
+            if error.args[0].code() != shared.GROUP_ID_NOT_FOUND:
+                raise
+            return shared.Description("Dead", "", [])
+        state = "".join(word.capitalize() for word in found.state.name.split("_"))
+        return shared.Description(state, found.partition_assignor, [member.client_id for member in found.members])
+
+    def offsets(self, group):
+        found = done(self.client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]))[0]
+        return {named(p): (p.offset, p.metadata or "") for p in checked(found.topic_partitions)}
+
+    def delete_group(self, group):
+        done(self.client.delete_consumer_groups([group]))
+
+    def set_offsets(self, group, offsets):
+        wanted = [TopicPartition(*p, offset) for p, offset in offsets.items()]
+        of_group = ConsumerGroupTopicPartitions(group, wanted)
+        checked(done(self.client.alter_consumer_group_offsets([of_group]))[0].topic_partitions)
+
+    def delete_records(self, partition, before):
+        return done(self.client.delete_records([TopicPartition(*partition, before)]))[0].low_watermark
+
+
+class Client(shared.Client):
+    can = frozenset({"static", "fenced", "cooperative", "delete-group", "set-offsets", "delete-records"})
+
+    def consumer(self, run, options):
+        return Member(run, options)
+
+    def writer(self, run, codec=None, acks=-1, idempotent=False):
+        return SharedWriter(run, compression_type=codec or "none", acks=acks, enable_idempotence=idempotent)
+
+    def new_admin(self, run):
+        return SharedAdmin(run)
+
+    def code(self, error):
+        code = error.args[0].code() if isinstance(error, KafkaException) else None
+        if code == KafkaError._FATAL:
+            return shared.FENCED_INSTANCE_ID if "fenced" in str(error).lower() else code
+        return code
+
+
+librdkafka = Client()
+
 if __name__ == "__main__":
-    harness.main()
+    groups.add(librdkafka)
+    harness.main(lambda run, text: members.serve(librdkafka, run, text))

@@ -1,4 +1,4 @@
-"""kafka-python, the pure Python client: produce, fetch by position, and administration, without consumer groups."""
+"""kafka-python, the pure Python client: produce, fetch by position, administration, and with the shared cases groups."""
 
 import sys
 import threading
@@ -9,11 +9,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
-from kafka.admin import ConfigResource
+from kafka.admin import ConfigResource, MemberToRemove, OffsetTimestamp
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.protocol.consumer import OffsetSpec
 
 import harness
-from harness import Ack, Run, Sample, case, check, equal, raises, same_records, samples, topic_name, until
+from harness import Ack, Run, Sample, case, case_that_waits, check, equal, raises, same_records, samples, topic_name, until
+from shared import groups, members
+from shared.client import Admin, Description, named
+from shared.kafka_python import KafkaPython, KafkaPythonMember, KafkaPythonWriter, offset_and_metadata
 
 CODECS = [None, "gzip", "snappy", "lz4", "zstd"]
 
@@ -84,6 +89,9 @@ def every_codec_and_acks_level_is_read_back_as_sent(run: Run):
         for acks in (0, 1, "all"):
             topic = create(run, f"codec-{codec}-{acks}", partitions=2)
             wanted = samples(count)
+            if acks == 0:  # nothing would say that a partition does not take records yet
+                ends = consumer(run).end_offsets([TopicPartition(topic, 0), TopicPartition(topic, 1)])
+                equal(set(ends.values()), {0}, "ends of a new topic")
             client = producer(run, acks=acks, compression_type=codec, enable_idempotence=False, linger_ms=5)
             futures = [send(client, topic, sample, index % 2) for index, sample in enumerate(wanted)]
             client.flush(30)
@@ -251,6 +259,73 @@ def deleted_records_are_gone_and_offsets_stay(run: Run):
     equal(reader.beginning_offsets([partition]), {partition: 100}, "beginning, all deleted")
     equal(fill(run, topic, samples(1)), [100], "the next offset")
     reader.close()
+    client.close()
+
+
+@case
+def settings_of_a_topic_are_changed(run: Run):
+    client = admin(run)
+    topic = create(run, "alter", retention_ms="1000000")
+
+    def alter(incremental: bool = True, validate_only: bool = False, **configs):
+        wanted = {key.replace("_", "."): value for key, value in configs.items()}
+        resource = ConfigResource("TOPIC", topic, wanted)
+        return client.alter_configs([resource], validate_only, raise_on_unknown=False, incremental=incremental)
+
+    def modified() -> dict:
+        found = client.describe_configs([ConfigResource("TOPIC", topic)])["topic"][topic]
+        return {key: setting["value"] for key, setting in found.items()}
+
+    accepted = {"topic": {topic: "OK"}}
+    equal(alter(validate_only=True, max_message_bytes="5000"), accepted, "a change that is only validated")
+    equal(alter(max_message_bytes="2000", retention_ms=("DELETE", None)), accepted, "a change")
+    until("the change is seen", lambda: modified() == {"max.message.bytes": "2000"})
+    large = lambda: fill(run, topic, [Sample(None, harness.incompressible(3000), (), harness.now_ms())])
+    raises(errors.MessageSizeTooLargeError, large, "a record over the new limit")
+    equal(alter(cleanup_policy=("APPEND", "compact")), accepted, "a policy that is added")
+    until("both policies", lambda: modified().get("cleanup.policy") in ("delete,compact", "compact,delete"))
+    equal(alter(cleanup_policy=("SUBTRACT", "delete")), accepted, "a policy that is taken away")
+    until("one policy", lambda: modified().get("cleanup.policy") == "compact")
+    for name, wrong in (("a bad value", {"retention_ms": "soon"}), ("an unknown setting", {"no_such_setting": "1"})):
+        verdict = alter(**wrong)["topic"][topic]
+        check("InvalidConfig" in verdict, f"{name}: {verdict}")
+    # The older operation replaces all settings; this client adds what is set already.
+    equal(alter(incremental=False, segment_bytes="2000000"), accepted, "a change by the older operation")
+    wanted = {"max.message.bytes": "2000", "cleanup.policy": "compact", "segment.bytes": "2000000"}
+    until("the older operation's change", lambda: modified() == wanted)
+    equal(client.reset_configs([ConfigResource("TOPIC", topic, [])]), accepted, "a reset")
+    until("no changed setting is left", lambda: modified() == {})
+    missing = topic_name("missing")
+    lost = client.alter_configs([ConfigResource("TOPIC", missing, {"retention.ms": "1"})], raise_on_unknown=False)
+    check("UnknownTopicOrPartition" in lost["topic"][missing], f"a missing topic: {lost}")
+    client.close()
+
+
+@case
+def one_node_answers_for_its_disks_and_its_quorum(run: Run):
+    client = admin(run)
+    topic = create(run, "disk", partitions=2)
+    fill(run, topic, [Sample(None, harness.incompressible(50_000), (), harness.now_ms())], partition=1)
+    node = client.describe_cluster()["brokers"][0]["broker_id"]
+    (answer,) = client.describe_log_dirs([topic])
+    equal(answer["broker"], node, "the broker of the folders")
+    sizes = {
+        partition["partition_index"]: partition["partition_size"]
+        for folder in answer["log_dirs"]
+        for of in folder["topics"]
+        if of["name"] == topic
+        for partition in of["partitions"]
+    }
+    equal(set(sizes), {0, 1}, "partitions in the folders")
+    check(sizes[0] == 0 and sizes[1] > 50_000, f"sizes of the partitions: {sizes}")
+    folder = answer["log_dirs"][0]
+    check(folder["total_bytes"] > folder["usable_bytes"] > 0, f"bytes of the folder's disk: {folder}")
+    equal(client.list_partition_reassignments(), {}, "reassignments")
+    client.elect_leaders(0, {topic: [0, 1]})  # not needed, which this client takes for success
+    quorum = client.describe_metadata_quorum()["topics"][0]["partitions"][0]
+    equal([voter["replica_id"] for voter in quorum["current_voters"]], [quorum["leader_id"]], "voters of the quorum")
+    listed = client.list_config_resources(["TOPIC"])
+    check(topic in next(iter(listed.values())), "the topic is not among what has settings")
     client.close()
 
 
@@ -450,5 +525,123 @@ def a_producer_creates_its_topic_when_it_may(run: Run):
     seen.close()
 
 
+@case_that_waits
+def members_are_removed_and_offsets_reset_by_an_administrator(run: Run):
+    topic = create(run, "managed")
+    partition = TopicPartition(topic, 0)
+    start = harness.now_ms() - 100_000
+    fill(run, topic, [Sample(None, b"%d" % i, (), start + i * 1000) for i in range(50)])
+    group = topic_name("managed")
+    client = admin(run)
+    listed = lambda **filters: {found["group_id"] for found in client.list_groups(**filters)}
+    reader = shared.member(run, group, [topic], instance="managed")
+    reader.read(50)
+    check(group in listed(states_filter=["Stable"]), "a group with a member is not stable")
+    check(group not in listed(states_filter=["Empty"]), "a group with a member is empty")
+    check(group in listed(types_filter=["classic"]), "the group is not a classic one")
+    check(group not in listed(types_filter=["consumer"]), "the group is of another type")
+    (found,) = client.describe_groups([group])[group]["members"]
+    equal(found["group_instance_id"], "managed", "the static name of the member")
+    equal(found["member_assignment"]["assigned_partitions"][0]["topic"], topic, "what the member is assigned")
+    reader.close()  # a static member stays
+    gone = client.remove_group_members(group, [MemberToRemove(group_instance_id="nobody")])
+    equal(set(gone.values()), {errors.UnknownMemberIdError}, "removing a member that is not there")
+    removed = client.remove_group_members(group, [MemberToRemove(group_instance_id="managed", reason="tidy")])
+    equal(set(removed.values()), {errors.NoError}, "removing the member")
+    until("an empty group", lambda: group in listed(states_filter=["Empty"]))
+    resets = (
+        (OffsetSpec.EARLIEST, 0),
+        (OffsetSpec.LATEST, 50),
+        (OffsetTimestamp(start + 20_500), 21),
+        (17, 17),
+        (1000, 50),
+    )
+    for target, offset in resets:
+        verdict = client.reset_group_offsets(group, {partition: target})[partition]
+        equal((verdict["error"], verdict["offset"]), (errors.NoError, offset), f"a reset to {target}")
+        equal(client.list_group_offsets([group])[group][partition].offset, offset, "the offset after it")
+    client.close()
+
+
+class SharedAdmin(Admin):
+    def __init__(self, run: Run):
+        self.client = admin(run)
+
+    def create(self, topic, partitions, configs):
+        self.client.create_topics({topic: {"num_partitions": partitions, "configs": configs}})
+
+    def delete(self, topic):
+        self.client.delete_topics([topic])
+
+    def grow(self, topic, partitions):
+        self.client.create_partitions({topic: partitions})
+
+    def partitions(self, topic):
+        return len(self.client.describe_topics([topic])[0]["partitions"])
+
+    def configs(self, topic):
+        found = self.client.describe_configs([ConfigResource("TOPIC", topic)], config_filter="all")["topic"][topic]
+        return {name: setting["value"] for name, setting in found.items()}
+
+    def groups(self):
+        return {group["group_id"] for group in self.client.list_groups()}
+
+    def describe(self, group):
+        found = self.client.describe_groups([group])[group]
+        return Description(
+            found["group_state"], found["protocol_data"], [member["client_id"] for member in found["members"]]
+        )
+
+    def offsets(self, group):
+        found = self.client.list_group_offsets([group])[group]
+        return {named(partition): (value.offset, value.metadata) for partition, value in found.items()}
+
+    def delete_group(self, group):
+        verdict = self.client.delete_groups([group])[group]
+        if verdict != "OK":
+            raise getattr(errors, verdict)()
+
+    def set_offsets(self, group, offsets):
+        wanted = {TopicPartition(*p): offset_and_metadata(offset, "") for p, offset in offsets.items()}
+        check_each(self.client.alter_group_offsets(group, wanted))
+
+    def delete_offsets(self, group, partitions):
+        check_each(self.client.delete_group_offsets(group, [TopicPartition(*p) for p in partitions]))
+
+    def delete_records(self, partition, before):
+        asked = TopicPartition(*partition)
+        return self.client.delete_records({asked: before})[asked]["low_watermark"]
+
+
+def check_each(verdicts: dict) -> None:
+    """Raises the first error of an answer that has one for each partition."""
+    for error in verdicts.values():
+        if error is not errors.NoError:
+            raise error()
+
+
+class Shared(KafkaPython):
+    can = frozenset({"static", "fenced", "cooperative", "delete-group", "set-offsets", "delete-offsets", "delete-records"})
+
+    def consumer(self, run, options):
+        assignors = {"range": RangePartitionAssignor, "cooperative": CooperativeStickyAssignor}
+        return KafkaPythonMember(
+            run,
+            options,
+            group_instance_id=options.instance,
+            partition_assignment_strategy=[assignors[options.assignor]],
+            allow_auto_create_topics=False,
+        )
+
+    def writer(self, run, codec=None, acks=-1, idempotent=False):
+        return KafkaPythonWriter(run, codec, acks, enable_idempotence=idempotent)
+
+    def new_admin(self, run):
+        return SharedAdmin(run)
+
+
+shared = Shared()
+
 if __name__ == "__main__":
-    harness.main()
+    groups.add(shared)
+    harness.main(lambda run, text: members.serve(shared, run, text))

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+/// The release of Apache Kafka that is the reference, when none is on this machine yet.
+pub const KAFKA_VERSION: &str = "4.4.0";
+
 const INSTALL_WAIT_MAX: Duration = Duration::from_secs(600);
 
 /// Runs the client's program against a server of its own, or against the broker that the options name.
@@ -52,19 +55,23 @@ pub fn against(job: &Job<'_>, program: &mut Command, bootstrap: &str) -> Result<
 /// Installs what the client needs, and returns the command that runs its program.
 pub fn prepare(job: &Job<'_>, client: Client) -> Result<Command> {
     match client {
-        Client::Python(program) => {
-            let mut command = Command::new(python(job)?);
+        Client::Python { program, packages } => {
+            let mut command = Command::new(python(job, packages)?);
             command.arg(job.workspace.root.join(program));
             Ok(command)
         }
         Client::Java => java(job),
+        Client::Go(program) => go(job, program),
+        Client::Node => node(job),
+        Client::Tools => tools(job),
     }
 }
 
-/// A virtual environment with the pinned packages; returns its interpreter.
-fn python(job: &Job<'_>) -> Result<PathBuf> {
-    let pins = job.workspace.root.join("tests/clients/requirements.txt");
-    let folder = job.workspace.scratch().join("python");
+/// A virtual environment with the packages that a file pins, one for each such file; returns its interpreter.
+fn python(job: &Job<'_>, packages: &str) -> Result<PathBuf> {
+    let pins = job.workspace.root.join(packages);
+    let name = pins.file_stem().context("packages without a file")?;
+    let folder = job.workspace.scratch().join("python").join(name);
     let interpreter = folder.join("bin").join("python");
     once(&folder, &[&pins], || {
         install(job, Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
@@ -80,10 +87,7 @@ fn java(job: &Job<'_>) -> Result<Command> {
     let project = job.workspace.root.join("tests/clients/java");
     let folder = job.workspace.scratch().join("java");
     let class_path = folder.join("class-path");
-    let mut inputs: Vec<PathBuf> =
-        job.workspace.files()?.into_iter().map(|file| job.workspace.root.join(file)).collect();
-    inputs.retain(|file| file.starts_with(&project));
-    let inputs: Vec<&Path> = inputs.iter().map(PathBuf::as_path).collect();
+    let inputs = files_below(job, &project)?;
     once(&folder, &inputs, || {
         // Without the network first: then a second clone on this machine asks nobody.
         maven(job, &project, &folder, &["--offline"]).or_else(|_| maven(job, &project, &folder, &[]))
@@ -105,6 +109,57 @@ fn maven(job: &Job<'_>, project: &Path, folder: &Path, options: &[&str]) -> Resu
     install(job, maven.args(["compiler:compile", "dependency:build-classpath"]))
 }
 
+/// Go fetches the modules that go.sum names and builds; it keeps both in caches of its own.
+fn go(job: &Job<'_>, program: &str) -> Result<Command> {
+    let module = job.workspace.root.join("tests/clients/go");
+    let folder = job.workspace.scratch().join("go").join(program);
+    let binary = folder.join(program);
+    once(&folder, &files_below(job, &module)?, || {
+        let mut go = Command::new("go");
+        // What is built is what the lock files say, whatever the environment would have it be.
+        go.current_dir(&module).env("GOFLAGS", "-mod=readonly").env("GOWORK", "off").args(["build", "-buildvcs=false"]);
+        install(job, go.arg("-o").arg(&binary).arg(format!("./{program}")))
+    })?;
+    Ok(Command::new(binary))
+}
+
+/// npm fetches the packages into a folder under the target folder; Node finds them there by its search path.
+fn node(job: &Job<'_>) -> Result<Command> {
+    let project = job.workspace.root.join("tests/clients/kafkajs");
+    let folder = job.workspace.scratch().join("kafkajs");
+    let pins = ["package.json", "package-lock.json"].map(|name| project.join(name));
+    once(&folder, &pins, || {
+        for pin in &pins {
+            std::fs::copy(pin, folder.join(pin.file_name().context("no name")?))?;
+        }
+        let mut npm = Command::new("npm");
+        npm.current_dir(&folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]);
+        install(job, &mut npm)
+    })?;
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", folder.join("node_modules")).arg(project.join("suite.js"));
+    Ok(command)
+}
+
+/// The jars serve the comparison too, and are fetched when they are not there yet.
+fn tools(job: &Job<'_>) -> Result<Command> {
+    let script = job.workspace.root.join("benches/peers/kafka.sh");
+    let run =
+        |verb: &str| install(job, Command::new("bash").arg(&script).arg(verb).env("KAFKA_VERSION", KAFKA_VERSION));
+    run("version").or_else(|_| run("fetch"))?;
+    let mut command = Command::new("python3");
+    command.arg(job.workspace.root.join("tests/clients/tools/suite.py"));
+    Ok(command)
+}
+
+/// The files of a folder in the repository.
+fn files_below(job: &Job<'_>, folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> =
+        job.workspace.files()?.into_iter().map(|file| job.workspace.root.join(file)).collect();
+    files.retain(|file| file.starts_with(folder));
+    Ok(files)
+}
+
 fn install(job: &Job<'_>, command: &mut Command) -> Result<()> {
     let end = command::run_logged(command, &job.log, INSTALL_WAIT_MAX)?;
     ensure!(end == End::Success, "the client's packages could not be installed: {end:?}");
@@ -112,11 +167,11 @@ fn install(job: &Job<'_>, command: &mut Command) -> Result<()> {
 }
 
 /// Does `work`, which fills `folder`, unless it was done for the same inputs before.
-fn once(folder: &Path, inputs: &[&Path], work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn once(folder: &Path, inputs: &[impl AsRef<Path>], work: impl FnOnce() -> Result<()>) -> Result<()> {
     let mut hasher = DefaultHasher::new();
     folder.hash(&mut hasher); // scripts in a virtual environment name their folder
     for input in inputs {
-        read(input)?.hash(&mut hasher);
+        read(input.as_ref())?.hash(&mut hasher);
     }
     let stamp = folder.with_extension("stamp");
     let wanted = format!("{:016x}", hasher.finish());

@@ -1,16 +1,21 @@
 //! Suites that need another broker beside ours, or none at all.
 
 use super::Job;
+use super::broker::Broker;
 use super::counts::Counts;
 use super::table::{Run, SUITES};
 use super::{client, ports};
 use crate::command::{self, End};
-use anyhow::{Result, ensure};
+use crate::workspace::read;
+use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Duration;
 
 /// Fetches and runs Apache Kafka; see the file itself.
 const KAFKA: &str = "benches/peers/kafka.sh";
+
+/// The golden cases.
+const CASES: &str = "tests/golden/kafka";
 
 /// Runs every client suite against Apache Kafka.
 pub fn reference(job: &Job<'_>) -> Result<Counts> {
@@ -35,6 +40,27 @@ pub fn comparison(job: &Job<'_>, arguments: &[&str]) -> Result<Counts> {
     ensure!(end != End::TimedOut, "not done after {} s", job.limit.as_secs());
     eprintln!("{}", command::tail(&job.log, 30));
     Ok(Counts { passed: u64::from(end == End::Success), ..Counts::default() }.with_success(end == End::Success))
+}
+
+/// Plays the golden cases live against Apache Kafka and Headwater side by side, and compares their answers.
+pub fn differential(job: &Job<'_>) -> Result<Counts> {
+    // Built before a server waits for it; as in `Workspace::build`, the whole workspace is named for its features.
+    let build = ["build", "--quiet", "--release", "--workspace", "--example", "golden-record"];
+    ensure!(job.workspace.cargo(&build).status()?.success(), "the release build of golden-record failed");
+    let kafka = Kafka::start(job)?;
+    let broker = Broker::start(job)?;
+    let mut program = Command::new(job.workspace.target.join("release/examples/golden-record"));
+    program.current_dir(&job.workspace.root).args(["differ", &kafka.bootstrap(), &broker.bootstrap, CASES]);
+    let end = command::run_logged(&mut program, &job.log, job.limit)?;
+    ensure!(end != End::TimedOut, "not done after {} s", job.limit.as_secs());
+    let log = read(&job.log)?;
+    log.lines().filter(|line| line.starts_with("FAIL ")).for_each(|line| eprintln!("{}: {line}", job.name));
+    let mut counts = Counts::of_summary(&log).context("it ended without its summary line")?;
+    if let Err(error) = broker.stop() {
+        eprintln!("{}: {error:#}", job.name);
+        counts.failed += 1;
+    }
+    Ok(counts.with_success(end == End::Success))
 }
 
 /// One node of Apache Kafka; stopped and wiped when dropped.
@@ -63,6 +89,7 @@ impl<'a> Kafka<'a> {
     fn script(&self, verb: &str) -> Result<()> {
         let mut command = Command::new("bash");
         command.arg(self.job.workspace.root.join(KAFKA)).arg(verb).env("KAFKA_RUN", self.job.scratch().join("kafka"));
+        command.env("KAFKA_VERSION", client::KAFKA_VERSION);
         if verb != "fetch" {
             command.arg(&self.port);
         }

@@ -45,6 +45,8 @@ pub enum Run {
     Client(Client),
     /// Every client's program against Apache Kafka: a test that fails there is wrong.
     Reference,
+    /// The golden cases live against Headwater and Apache Kafka, their answers compared.
+    Differential,
     /// The benchmark that runs Headwater and Apache Kafka side by side, with these arguments.
     Comparison { arguments: &'static [&'static str] },
 }
@@ -52,20 +54,32 @@ pub enum Run {
 /// The client suites: programs under tests/clients that print `N passed, N failed, N skipped`.
 #[derive(Clone, Copy)]
 pub enum Client {
-    /// A Python program; its packages come from tests/clients/requirements.txt.
-    Python(&'static str),
+    /// A Python program, and the file that pins its packages.
+    Python { program: &'static str, packages: &'static str },
     /// The Maven project tests/clients/java.
     Java,
+    /// A program of the Go module tests/clients/go, by the name of its folder.
+    Go(&'static str),
+    /// The npm project tests/clients/kafkajs.
+    Node,
+    /// Kafka's own tools, from the jars that benches/peers/kafka.sh fetches, driven by a Python program.
+    Tools,
 }
 
 /// A program that a suite needs from the machine.
 #[derive(Clone, Copy)]
 pub struct Tool(&'static str, &'static str);
 
+/// The packages of the Python clients that can share an environment.
+const PACKAGES: &str = "tests/clients/requirements.txt";
+
 const PYTHON: Tool = Tool("python3", "--version");
 const JAVA: Tool = Tool("javac", "-version");
 const MAVEN: Tool = Tool("mvn", "--version");
 const BASH: Tool = Tool("bash", "--version");
+const GO: Tool = Tool("go", "version");
+const NODE: Tool = Tool("node", "--version");
+const NPM: Tool = Tool("npm", "--version");
 
 impl Tool {
     pub fn name(&self) -> &'static str {
@@ -116,6 +130,14 @@ pub const SUITES: &[Suite] = &[
         run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "crash"] },
     },
     Suite {
+        name: "groups",
+        about: "consumer groups by the thousand, and a server killed during rebalances, 50 rounds",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 60,
+        run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "groups"] },
+    },
+    Suite {
         name: "compaction",
         about: "10 million updates of 100,000 keys of a compacted topic, under replays and a kill",
         tier: Tier::Part,
@@ -145,7 +167,18 @@ pub const SUITES: &[Suite] = &[
         tier: Tier::Short,
         needs: &[PYTHON],
         minutes_max: 10,
-        run: Run::Client(Client::Python("tests/clients/python/suite.py")),
+        run: Run::Client(Client::Python { program: "tests/clients/python/suite.py", packages: PACKAGES }),
+    },
+    Suite {
+        name: "kafka-python-2.0.2",
+        about: "the pure Python Kafka client, in a release that many still pin",
+        tier: Tier::Short,
+        needs: &[PYTHON],
+        minutes_max: 10,
+        run: Run::Client(Client::Python {
+            program: "tests/clients/python-2.0.2/suite.py",
+            packages: "tests/clients/requirements-kafka-python-2.txt",
+        }),
     },
     Suite {
         name: "confluent-kafka",
@@ -153,7 +186,15 @@ pub const SUITES: &[Suite] = &[
         tier: Tier::Short,
         needs: &[PYTHON],
         minutes_max: 10,
-        run: Run::Client(Client::Python("tests/clients/confluent/suite.py")),
+        run: Run::Client(Client::Python { program: "tests/clients/confluent/suite.py", packages: PACKAGES }),
+    },
+    Suite {
+        name: "aiokafka",
+        about: "the client for asyncio",
+        tier: Tier::Short,
+        needs: &[PYTHON],
+        minutes_max: 10,
+        run: Run::Client(Client::Python { program: "tests/clients/aio/suite.py", packages: PACKAGES }),
     },
     Suite {
         name: "java",
@@ -164,12 +205,60 @@ pub const SUITES: &[Suite] = &[
         run: Run::Client(Client::Java),
     },
     Suite {
+        name: "franz-go",
+        about: "the Go client that follows the protocol closest",
+        tier: Tier::Short,
+        needs: &[GO],
+        minutes_max: 10,
+        run: Run::Client(Client::Go("franz-go")),
+    },
+    Suite {
+        name: "sarama",
+        about: "the older Go client",
+        tier: Tier::Short,
+        needs: &[GO],
+        minutes_max: 10,
+        run: Run::Client(Client::Go("sarama")),
+    },
+    Suite {
+        name: "kafkajs",
+        about: "the JavaScript client",
+        tier: Tier::Short,
+        needs: &[NODE, NPM],
+        minutes_max: 10,
+        run: Run::Client(Client::Node),
+    },
+    Suite {
+        name: "kafka-tools",
+        about: "the tools that come with Apache Kafka",
+        tier: Tier::Short,
+        needs: &[BASH, PYTHON, JAVA, MAVEN],
+        minutes_max: 15,
+        run: Run::Client(Client::Tools),
+    },
+    Suite {
+        name: "event-sourcing",
+        about: "the event sourcing example, its README line by line",
+        tier: Tier::Short,
+        needs: &[PYTHON, BASH],
+        minutes_max: 10,
+        run: Run::Client(Client::Python { program: "tests/clients/event-sourcing/suite.py", packages: PACKAGES }),
+    },
+    Suite {
         name: "reference",
         about: "the client suites against Apache Kafka, which they must hold for",
         tier: Tier::Long,
-        needs: &[BASH, PYTHON, JAVA, MAVEN],
+        needs: &[BASH, PYTHON, JAVA, MAVEN, GO, NODE, NPM],
         minutes_max: 30,
         run: Run::Reference,
+    },
+    Suite {
+        name: "differential",
+        about: "the same requests to Apache Kafka and to Headwater: equal answers but for ids and times",
+        tier: Tier::Long,
+        needs: &[BASH, JAVA, MAVEN],
+        minutes_max: 30,
+        run: Run::Differential,
     },
     Suite {
         name: "comparison",

@@ -250,6 +250,12 @@ impl Disk for SimDisk {
         Ok(state.free())
     }
 
+    fn total_bytes(&self) -> io::Result<u64> {
+        let state = self.state();
+        state.check_running()?;
+        Ok(state.capacity)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
         let path = clean(path);
         let mut state = self.state();

@@ -288,7 +288,7 @@ fn print_records(
 ) -> Result<(), Failure> {
     let partition = partition.and_then(|number| i32::try_from(number).ok());
     let result = walk(found, |record| match options.output {
-        Output::Json => write_json_line(out, &JsonLine::Record(JsonRecord { partition, record })),
+        Output::Json => write_json_line(out, &JsonLine::Record(JsonRecord { topic: None, partition, record })),
         Output::Table => {
             let text = |bytes: Option<&[u8]>| match bytes {
                 Some(bytes) => format!("\"{}\"", bytes.escape_ascii()),

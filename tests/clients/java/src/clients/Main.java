@@ -51,7 +51,10 @@ public final class Main {
         List<Case> cases = new ArrayList<>();
         cases.addAll(Records.CASES);
         cases.addAll(Positions.CASES);
+        cases.addAll(Groups.CASES);
+        cases.addAll(Churn.CASES);
         cases.addAll(Administration.CASES);
+        cases.addAll(Cluster.CASES);
         cases.addAll(Load.CASES);
         int passed = 0;
         int failed = 0;

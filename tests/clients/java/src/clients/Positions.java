@@ -25,7 +25,8 @@ final class Positions {
     static final List<Case> CASES = List.of(
             new Case("aConsumerReplaysFromAnyPosition", Positions::replay),
             new Case("offsetsAreFoundByTime", Positions::times),
-            new Case("aWaitingConsumerWakesAtOnce", Positions::waking));
+            new Case("aWaitingConsumerWakesAtOnce", Positions::waking),
+            new Case("aCompactedTopicKeepsTheLatestOfEachKey", Positions::compaction));
 
     private Positions() {}
 
@@ -116,5 +117,56 @@ final class Positions {
             waits.sort(null);
             check(waits.get(waits.size() / 2) < 200, "milliseconds to a waiting consumer: " + waits);
         }
+    }
+
+    /** In the long form the log is waited for until records are gone from it; what is left must be the latest of each key, at
+     * its old offset and in order. */
+    private static void compaction(Run run) throws Exception {
+        var broker = new Broker(run);
+        String topic = broker.create("compacted", 1, Map.of("cleanup.policy", "compact", "min.cleanable.dirty.ratio", "0.01",
+                "segment.ms", "1000", "max.compaction.lag.ms", "1000", "delete.retention.ms", "0"));
+        int count = run.scale(500, 20_000);
+        var samples = new ArrayList<Sample>();
+        var latest = new TreeMap<String, String>();
+        for (int i = 0; i < count; i++) {
+            Sample sample = Sample.of(("key " + i * 7 % 50).getBytes(), ("" + i).getBytes(), List.of(), System.currentTimeMillis());
+            samples.add(sample);
+            latest.put(sample.key(), sample.value());
+        }
+        broker.fill(topic, 0, samples);
+        equal(state(broker, topic, count, latest), count, "records before compaction");
+        if (run.full()) {
+            long deadline = System.nanoTime() + 100_000_000_000L;
+            while (state(broker, topic, count, latest) >= count / 2) {
+                check(System.nanoTime() < deadline, "the log is not compacted within 100 s");
+                Thread.sleep(2000);
+                broker.fill(topic, 0, List.of(Sample.of("end".getBytes(), "x".getBytes(), List.of(), System.currentTimeMillis())));
+            }
+        }
+    }
+
+    /** Reads the topic, checks that it says the latest of each key, and returns how many records it took. */
+    private static int state(Broker broker, String topic, int count, Map<String, String> latest) throws Exception {
+        var partition = new TopicPartition(topic, 0);
+        var found = new TreeMap<String, String>();
+        int records = 0;
+        try (var consumer = broker.consumer(List.of(partition))) {
+            long end = consumer.endOffsets(List.of(partition)).get(partition);
+            long next = 0;
+            while (consumer.position(partition) < end) {
+                for (var record : consumer.poll(Duration.ofMillis(500))) {
+                    check(record.offset() >= next, "offset " + record.offset() + " after " + (next - 1));
+                    next = record.offset() + 1;
+                    if (record.offset() < count) {
+                        records++;
+                        equal(new String(record.value()), "" + record.offset(), "value at its old offset");
+                        Sample sample = Sample.of(record);
+                        found.put(sample.key(), sample.value());
+                    }
+                }
+            }
+        }
+        equal(found, latest, "state");
+        return records;
     }
 }

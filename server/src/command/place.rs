@@ -1,4 +1,4 @@
-//! Where reading begins, as a person writes it.
+//! Places in a log and moments, as a person writes them.
 
 use crate::client::At;
 use std::str::FromStr;
@@ -6,29 +6,40 @@ use toml_datetime::{Datetime, Offset};
 
 /// A place in each partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum Place {
     Offset(i64),
     At(At),
 }
 
-impl FromStr for From {
+impl Place {
+    /// Whether it is the first record that there is.
+    pub fn is_earliest(self) -> bool {
+        self == Place::At(At::Earliest)
+    }
+}
+
+impl FromStr for Place {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<From, String> {
+    fn from_str(text: &str) -> Result<Place, String> {
         match text {
-            "earliest" => Ok(From::At(At::Earliest)),
-            "latest" => Ok(From::At(At::Latest)),
-            _ => match text.strip_prefix('@') {
-                Some(time) => Ok(From::At(At::Time(time_ms(time)?))),
-                None => text
-                    .parse()
-                    .ok()
-                    .filter(|offset| *offset >= 0)
-                    .map(From::Offset)
-                    .ok_or_else(|| "must be earliest, latest, an offset, or @TIME".to_owned()),
+            "earliest" => Ok(Place::At(At::Earliest)),
+            "latest" => Ok(Place::At(At::Latest)),
+            _ => match (text.strip_prefix('@'), text.parse::<i64>()) {
+                (Some(time), _) => Ok(Place::At(At::Time(time_ms(time)?))),
+                (None, Ok(offset)) if offset >= 0 => Ok(Place::Offset(offset)),
+                // A date needs no mark: no offset looks like one.
+                (None, _) => time_ms(text)
+                    .map(|time| Place::At(At::Time(time)))
+                    .map_err(|_| "must be earliest, latest, an offset, or @TIME".to_owned()),
             },
         }
     }
+}
+
+/// A moment: what [`time_ms`] reads, with or without the `@` that tells it from an offset elsewhere.
+pub fn moment(text: &str) -> Result<i64, String> {
+    time_ms(text.strip_prefix('@').unwrap_or(text))
 }
 
 /// Milliseconds since 1970 of a number or of an RFC 3339 time. A time without a zone is UTC, a date its first moment.
@@ -67,22 +78,24 @@ mod tests {
     #[test]
     fn places_are_read_as_people_write_them() {
         let cases = [
-            ("earliest", From::At(At::Earliest)),
-            ("latest", From::At(At::Latest)),
-            ("42", From::Offset(42)),
-            ("@0", From::At(At::Time(0))),
-            ("@1700000000000", From::At(At::Time(1_700_000_000_000))),
-            ("@1970-01-01", From::At(At::Time(0))),
-            ("@2023-11-14T22:13:20Z", From::At(At::Time(1_700_000_000_000))),
-            ("@2023-11-14T22:13:20.250", From::At(At::Time(1_700_000_000_250))),
-            ("@2023-11-15T00:13:20+02:00", From::At(At::Time(1_700_000_000_000))),
-            ("@2024-02-29T00:00:00Z", From::At(At::Time(1_709_164_800_000))),
+            ("earliest", Place::At(At::Earliest)),
+            ("latest", Place::At(At::Latest)),
+            ("42", Place::Offset(42)),
+            ("@0", Place::At(At::Time(0))),
+            ("@1700000000000", Place::At(At::Time(1_700_000_000_000))),
+            ("@1970-01-01", Place::At(At::Time(0))),
+            ("@2023-11-14T22:13:20Z", Place::At(At::Time(1_700_000_000_000))),
+            ("@2023-11-14T22:13:20.250", Place::At(At::Time(1_700_000_000_250))),
+            ("@2023-11-15T00:13:20+02:00", Place::At(At::Time(1_700_000_000_000))),
+            ("2023-11-14T22:13:20Z", Place::At(At::Time(1_700_000_000_000))),
+            ("@2024-02-29T00:00:00Z", Place::At(At::Time(1_709_164_800_000))),
         ];
         for (text, expected) in cases {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
         for text in ["", "first", "-1", "@", "@tomorrow", "@12:00:00", "@-5"] {
-            assert!(text.parse::<From>().is_err(), "{text}");
+            assert!(text.parse::<Place>().is_err(), "{text}");
         }
+        assert_eq!((moment("1000"), moment("@1970-01-01T00:00:01Z")), (Ok(1000), Ok(1000)));
     }
 }

@@ -1,0 +1,231 @@
+//! Offsets: committed, read, deleted.
+
+use super::super::State;
+use super::super::offsets::Change;
+use super::super::records::{self, Committed};
+use super::{Coordinator, Held, Inner, Moment, Slot, Unavailable};
+use crate::context::Context;
+use crate::limits::{GROUPS_BYTES_MAX, OFFSETS_PER_GROUP_MAX};
+use headwater_engine::{Ack, AppendError};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::protocol::StrBytes;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A partition's offset in a commit.
+#[derive(Clone, Debug)]
+pub(crate) struct CommitPartition {
+    pub(crate) topic: StrBytes,
+    pub(crate) partition: i32,
+    pub(crate) committed: Committed,
+}
+
+/// Who commits.
+pub(crate) struct Committer<'a> {
+    pub(crate) member_id: &'a StrBytes,
+    pub(crate) instance_id: Option<&'a StrBytes>,
+    pub(crate) generation: i32,
+    /// Whether it understands that a group may not exist.
+    pub(crate) knows_groups: bool,
+}
+
+/// Changes that are queued.
+pub(crate) struct Queued {
+    slot: Arc<Slot>,
+    ack: Ack,
+}
+
+impl Queued {
+    /// Waits until they are durable and show.
+    pub(crate) async fn wait(self) -> Result<(), headwater_engine::Stopped> {
+        self.ack.wait().await?;
+        self.slot.held.lock().offsets.settle();
+        Ok(())
+    }
+}
+
+/// Why a commit was not queued.
+pub(crate) enum Refused {
+    /// The protocol's own error, for every partition.
+    Error(ResponseError),
+    /// The engine is busy: later.
+    Busy,
+}
+
+impl From<Unavailable> for Refused {
+    fn from(unavailable: Unavailable) -> Refused {
+        Refused::Error(unavailable.0)
+    }
+}
+
+/// Waiting while the engine is busy: longer each time, and not for ever.
+pub(crate) struct Busy {
+    until: Instant,
+    pause: Duration,
+}
+
+/// The first pause; it doubles up to the longest one.
+const BUSY_PAUSE_FIRST: Duration = Duration::from_millis(1);
+const BUSY_PAUSE_MAX: Duration = Duration::from_millis(50);
+
+impl Busy {
+    pub(crate) fn new(ctx: &Context) -> Busy {
+        Busy { until: Instant::now() + ctx.options.limits.busy_wait_max, pause: BUSY_PAUSE_FIRST }
+    }
+
+    /// Waits a little. False when there is no more time.
+    pub(crate) async fn pause(&mut self) -> bool {
+        if Instant::now() >= self.until {
+            return false;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(BUSY_PAUSE_MAX);
+        true
+    }
+}
+
+impl Coordinator {
+    /// Queues a commit.
+    pub(crate) fn commit(
+        &self,
+        id: &StrBytes,
+        who: &Committer<'_>,
+        partitions: &[CommitPartition],
+    ) -> Result<Queued, Refused> {
+        let act = |slot: &Arc<Slot>, held: &mut Held, now: Moment, effects: &mut _| {
+            let Committer { member_id, instance_id, generation, .. } = *who;
+            held.group.check_commit(now, member_id, instance_id, generation, effects).map_err(Refused::Error)?;
+            held.offsets.settle();
+            let said: usize = partitions.iter().map(|part| part.committed.metadata.len()).sum();
+            let is_too_much = self.0.bytes.load(Ordering::Relaxed).saturating_add(said) > GROUPS_BYTES_MAX;
+            if is_too_much || held.offsets.count().saturating_add(partitions.len()) > OFFSETS_PER_GROUP_MAX {
+                return Err(Refused::Error(ResponseError::InvalidCommitOffsetSize));
+            }
+            let changes =
+                partitions.iter().map(|part| (part.topic.clone(), part.partition, Some(part.committed.clone())));
+            match self.0.queue(slot, held, now, changes.collect(), None) {
+                Ok(ack) => Ok(Queued { slot: slot.clone(), ack }),
+                Err(AppendError::Busy) => Err(Refused::Busy),
+                Err(error) => Err(Unavailable::from(error).into()),
+            }
+        };
+        let queued = if who.generation < 0 {
+            self.with_new(id, act)?
+        } else {
+            let unknown =
+                if who.knows_groups { ResponseError::GroupIdNotFound } else { ResponseError::IllegalGeneration };
+            self.with(id, act)?.ok_or(Refused::Error(unknown))?
+        };
+        if queued.is_ok() {
+            self.0.counters.committed();
+        }
+        queued
+    }
+
+    /// Lets `look` see what is committed: nothing when there is no such group.
+    pub(crate) fn committed<T>(
+        &self,
+        id: &StrBytes,
+        look: impl FnOnce(Option<&super::Offsets>) -> T,
+    ) -> Result<T, Unavailable> {
+        match self.find(id)? {
+            Some(slot) => {
+                let mut held = slot.held.lock();
+                held.offsets.settle();
+                Ok(look(if held.is_gone { None } else { Some(&held.offsets) }))
+            }
+            None => Ok(look(None)),
+        }
+    }
+
+    /// Deletes offsets of topics that the group does not read. The outcome for each, and what is queued.
+    #[allow(clippy::type_complexity, reason = "it is taken apart at once")]
+    pub(crate) fn delete_offsets(
+        &self,
+        id: &StrBytes,
+        partitions: &[(StrBytes, i32)],
+    ) -> Result<(Vec<Result<(), ResponseError>>, Option<Queued>), Refused> {
+        let outcome = self.with(id, |slot, held, now, _| {
+            if held.group.state() != State::Empty && !held.group.is_of_consumers() {
+                return Err(Refused::Error(ResponseError::NonEmptyGroup));
+            }
+            let there = held.offsets.decided();
+            let mut changes: Vec<Change> = Vec::new();
+            let outcomes = partitions.iter().map(|(topic, partition)| {
+                if held.group.is_subscribed(topic) {
+                    return Err(ResponseError::GroupSubscribedToTopic);
+                }
+                let key = (topic.clone(), *partition);
+                if there.contains(&key) {
+                    changes.push((key.0, key.1, None));
+                }
+                Ok(())
+            });
+            let outcomes: Vec<_> = outcomes.collect();
+            if changes.is_empty() {
+                return Ok((outcomes, None));
+            }
+            match self.0.queue(slot, held, now, changes, None) {
+                Ok(ack) => Ok((outcomes, Some(Queued { slot: slot.clone(), ack }))),
+                Err(AppendError::Busy) => Err(Refused::Busy),
+                Err(error) => Err(Unavailable::from(error).into()),
+            }
+        })?;
+        outcome.ok_or(Refused::Error(ResponseError::GroupIdNotFound))?
+    }
+
+    /// Topics are gone: what groups committed for them goes too.
+    pub(crate) async fn topics_deleted(&self, names: &[TopicName]) {
+        let Some(opened) = self.0.opened.get() else { return };
+        for shard in &opened.shards {
+            let slots: Vec<Arc<Slot>> = shard.groups.read().values().cloned().collect();
+            for slot in slots {
+                self.0.drop_topics(&slot, names);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Inner {
+    /// Queues changes of a group's offsets, with the end of the group behind them when it ends.
+    pub(super) fn queue(
+        &self,
+        slot: &Slot,
+        held: &mut Held,
+        now: Moment,
+        changes: Vec<Change>,
+        end: Option<()>,
+    ) -> Result<Ack, AppendError> {
+        let changed = changes.iter().map(|(topic, partition, committed)| {
+            let key = records::offset_key(&slot.id, topic, *partition);
+            (key, committed.as_ref().map(Committed::write))
+        });
+        let end = end.map(|()| (records::group_key(&slot.id), None));
+        let batch: Vec<_> = changed.chain(end).collect();
+        let ack = self.engine.ack();
+        if !batch.is_empty() {
+            self.append(slot, &batch, now, &ack)?;
+        }
+        held.offsets.queue(ack.clone(), changes);
+        Ok(ack)
+    }
+
+    fn drop_topics(self: &Arc<Inner>, slot: &Arc<Slot>, names: &[TopicName]) {
+        let Some(mut held) = slot.lock() else { return };
+        let gone = held.offsets.decided().into_iter().filter(|(topic, _)| names.iter().any(|name| name.0 == *topic));
+        let changes: Vec<Change> = gone.map(|(topic, partition)| (topic, partition, None)).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let _ = self.act(slot, &mut held, |slot, held, now, _| {
+            if let Err(error) = self.queue(slot, held, now, changes, None) {
+                // They show no topic's records: loading leaves them out too, by the topic's id.
+                tracing::warn!(group = &*slot.id, %error, "offsets of a deleted topic stay until the next start");
+            }
+        });
+    }
+}

@@ -1,0 +1,112 @@
+//! Offsets that nobody needs any more, and groups that have none left.
+//!
+//! As in the reference: a group's offsets live as long as it has members, and `offsets.retention.minutes` longer. Where the
+//! members' subscriptions are known, offsets of other topics live that long after their commit, and so do those of a group that
+//! never had members. Old clients may say when an offset expires.
+
+use super::super::State;
+use super::super::classic::Group;
+use super::super::offsets::Change;
+use super::super::records::Committed;
+use super::{Inner, Slot};
+use std::sync::Arc;
+
+/// From which time on an offset's age counts; none when it does not age.
+fn ages_from(group: &Group, committed: &Committed) -> Option<i64> {
+    if group.protocol_type().is_none() {
+        return Some(committed.commit_time);
+    }
+    match group.state() {
+        State::Empty => Some(group.state_time().unwrap_or(committed.commit_time)),
+        State::Stable if group.is_of_consumers() && group.subscribed().is_some() => Some(committed.commit_time),
+        _ => None,
+    }
+}
+
+/// Whether an offset has expired at this time.
+fn is_expired(group: &Group, committed: &Committed, now: i64, retention_ms: i64) -> bool {
+    let Some(from) = ages_from(group, committed) else { return false };
+    match committed.expire_time {
+        Some(at) => now >= at,
+        None => now.saturating_sub(from) >= retention_ms,
+    }
+}
+
+impl Inner {
+    /// Goes through all groups.
+    pub(super) async fn clean_up(self: &Arc<Inner>) {
+        let Some(opened) = self.opened.get() else { return };
+        for shard in &opened.shards {
+            let slots: Vec<Arc<Slot>> = shard.groups.read().values().cloned().collect();
+            for slot in slots {
+                self.clean_up_one(&slot);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn clean_up_one(self: &Arc<Inner>, slot: &Arc<Slot>) {
+        let Some(mut held) = slot.lock() else { return };
+        held.offsets.settle();
+        let retention_ms = self.options.offsets_retention_ms;
+        let _ = self.act(slot, &mut held, |slot, held, now, _| {
+            let mut expired: Vec<Change> = Vec::new();
+            for (topic, partitions) in held.offsets.iter().filter(|(topic, _)| !held.group.is_subscribed(topic)) {
+                let old = partitions.iter().filter(|(_, it)| is_expired(&held.group, it, now.wall, retention_ms));
+                expired.extend(old.map(|(partition, _)| (topic.clone(), *partition, None)));
+            }
+            let count = expired.len();
+            let ends = held.group.is_unused() && count == held.offsets.count();
+            if count == 0 && !ends {
+                return;
+            }
+            match self.queue(slot, held, now, expired, ends.then_some(())) {
+                Ok(_) if ends => self.forget(slot, held),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(group = &*slot.id, %error, "expired offsets stay until the next look"),
+            }
+            self.counters.expired_offsets(count);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::classic::{Effects, Moment, Rules};
+    use crate::group::records::GroupRecord;
+    use kafka_protocol::protocol::StrBytes;
+
+    const RULES: Rules = Rules { initial_delay_ms: 0, members_max: 10, pending_max: 10 };
+
+    fn committed(commit_time: i64, expire_time: Option<i64>) -> Committed {
+        let metadata = StrBytes::new();
+        Committed { offset: 1, leader_epoch: -1, metadata, commit_time, expire_time, topic_id: None }
+    }
+
+    fn group(protocol_type: &'static str, state_time: i64) -> Group {
+        let record = GroupRecord { protocol_type: protocol_type.into(), state_time, ..GroupRecord::default() };
+        Group::restore(record, Moment { ms: 0, wall: 0 }, &RULES, &mut Effects::default())
+    }
+
+    #[test]
+    fn offsets_of_simple_consumers_age_from_their_commit() {
+        let group = group("", 500);
+        assert!(!is_expired(&group, &committed(100, None), 199, 100));
+        assert!(is_expired(&group, &committed(100, None), 200, 100));
+    }
+
+    #[test]
+    fn offsets_of_an_empty_group_age_from_the_time_when_it_became_empty() {
+        assert!(!is_expired(&group("consumer", 500), &committed(100, None), 599, 100));
+        assert!(is_expired(&group("consumer", 500), &committed(100, None), 600, 100));
+        assert!(is_expired(&group("consumer", -1), &committed(100, None), 200, 100), "the time is not known");
+    }
+
+    #[test]
+    fn a_time_that_the_client_gave_counts_alone() {
+        let group = group("", 0);
+        assert!(!is_expired(&group, &committed(0, Some(1_000)), 999, 10));
+        assert!(is_expired(&group, &committed(0, Some(1_000)), 1_000, 10_000));
+    }
+}

@@ -1,0 +1,141 @@
+//! What one group has committed. Pure but for the acks that it looks at.
+//!
+//! A commit is queued in the engine first and shows once it is durable. Commits become durable in the order in which they were
+//! queued, so they are applied from the front of a list: a later one is never undone by an earlier one.
+
+use super::records::Committed;
+use headwater_engine::Ack;
+use kafka_protocol::protocol::StrBytes;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+/// A committed offset that changes; none when it goes.
+pub(crate) type Change = (StrBytes, i32, Option<Committed>);
+
+struct Queued {
+    ack: Ack,
+    changes: Vec<Change>,
+}
+
+/// Offsets by topic and partition.
+#[derive(Default)]
+pub(crate) struct Offsets {
+    durable: HashMap<StrBytes, BTreeMap<i32, Committed>>,
+    queued: VecDeque<Queued>,
+    count: usize,
+    bytes: usize,
+}
+
+impl Offsets {
+    /// Changes were queued in the engine; they hold when `ack` is done.
+    pub(crate) fn queue(&mut self, ack: Ack, changes: Vec<Change>) {
+        self.settle();
+        self.queued.push_back(Queued { ack, changes });
+    }
+
+    /// Takes in what has become durable.
+    pub(crate) fn settle(&mut self) {
+        while let Some(outcome) = self.queued.front().and_then(|queued| queued.ack.poll_done()) {
+            let Some(queued) = self.queued.pop_front() else { return };
+            // The engine stopped: nobody is told that these hold.
+            if outcome.is_ok() {
+                queued.changes.into_iter().for_each(|change| self.apply(change));
+            }
+        }
+    }
+
+    /// Takes in one change that is durable.
+    pub(crate) fn apply(&mut self, (topic, partition, committed): Change) {
+        match committed {
+            Some(committed) => {
+                self.bytes += committed.metadata.len();
+                let before = self.durable.entry(topic).or_default().insert(partition, committed);
+                match before {
+                    Some(before) => self.bytes -= before.metadata.len(),
+                    None => self.count += 1,
+                }
+            }
+            None => {
+                let Some(partitions) = self.durable.get_mut(&topic) else { return };
+                if let Some(before) = partitions.remove(&partition) {
+                    self.count -= 1;
+                    self.bytes -= before.metadata.len();
+                }
+                if partitions.is_empty() {
+                    self.durable.remove(&topic);
+                }
+            }
+        }
+    }
+
+    /// The offset committed for a partition.
+    pub(crate) fn get(&self, topic: &StrBytes, partition: i32) -> Option<&Committed> {
+        self.durable.get(topic)?.get(&partition)
+    }
+
+    /// All of them, topic by topic.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&StrBytes, &BTreeMap<i32, Committed>)> {
+        self.durable.iter()
+    }
+
+    /// What there is when everything queued is durable: topics and partitions.
+    pub(crate) fn decided(&self) -> HashSet<(StrBytes, i32)> {
+        let durable = self.durable.iter().flat_map(|(topic, all)| all.keys().map(|index| (topic.clone(), *index)));
+        let mut decided: HashSet<(StrBytes, i32)> = durable.collect();
+        for (topic, partition, committed) in self.queued.iter().flat_map(|queued| &queued.changes) {
+            match committed {
+                Some(_) => decided.insert((topic.clone(), *partition)),
+                None => decided.remove(&(topic.clone(), *partition)),
+            };
+        }
+        decided
+    }
+
+    /// Whether nothing is committed, nor on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0 && self.queued.is_empty()
+    }
+
+    /// How many there are, and may be once everything queued is durable.
+    pub(crate) fn count(&self) -> usize {
+        self.count + self.queued.iter().map(|queued| queued.changes.len()).sum::<usize>()
+    }
+
+    /// Bytes of what clients said beside the offsets.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed(offset: i64) -> Committed {
+        Committed {
+            offset,
+            leader_epoch: -1,
+            metadata: StrBytes::from_static_str("m"),
+            commit_time: 0,
+            expire_time: None,
+            topic_id: None,
+        }
+    }
+
+    fn topic() -> StrBytes {
+        StrBytes::from_static_str("orders")
+    }
+
+    #[test]
+    fn changes_hold_in_the_order_in_which_they_were_queued() {
+        let mut offsets = Offsets::default();
+        for offset in [5, 3] {
+            offsets.queue(Ack::default(), vec![(topic(), 0, Some(committed(offset)))]);
+        }
+        offsets.settle();
+        assert_eq!(offsets.get(&topic(), 0).map(|c| c.offset), Some(3));
+        offsets.queue(Ack::default(), vec![(topic(), 0, None), (topic(), 1, Some(committed(9)))]);
+        assert_eq!(offsets.decided(), HashSet::from([(topic(), 1)]));
+        offsets.settle();
+        assert_eq!((offsets.get(&topic(), 0), offsets.count(), offsets.bytes()), (None, 1, 1));
+    }
+}

@@ -1,0 +1,42 @@
+//! ListGroups: all groups, by state and by kind.
+
+use crate::call::{Call, Close};
+use crate::context::Context;
+use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
+use kafka_protocol::protocol::StrBytes;
+
+/// The kind of group that is served, as the reference writes it.
+const CLASSIC: &str = "classic";
+
+pub(crate) async fn handle(
+    ctx: &Context,
+    call: &Call,
+    request: ListGroupsRequest,
+) -> Result<ListGroupsResponse, Close> {
+    let listed = match ctx.groups.open(false).await {
+        Ok(_) => ctx.groups.list(),
+        Err(unavailable) => Err(unavailable),
+    };
+    let listed = match listed {
+        Ok(listed) => listed,
+        Err(unavailable) => {
+            ctx.count_error(call, unavailable.0.code());
+            return Ok(ListGroupsResponse::default().with_error_code(unavailable.0.code()));
+        }
+    };
+    let is_wanted = |wanted: &[StrBytes], value: &str| {
+        wanted.is_empty() || wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+    };
+    let listed = listed.into_iter().filter(|group| {
+        is_wanted(&request.states_filter, group.state.name()) && is_wanted(&request.types_filter, CLASSIC)
+    });
+    let groups = listed.map(|group| {
+        ListedGroup::default()
+            .with_group_id(group.id.into())
+            .with_protocol_type(group.protocol_type.unwrap_or_default())
+            .with_group_state(StrBytes::from_static_str(group.state.name()))
+            .with_group_type(StrBytes::from_static_str(CLASSIC))
+    });
+    Ok(ListGroupsResponse::default().with_groups(groups.collect()))
+}

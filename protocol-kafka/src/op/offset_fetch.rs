@@ -1,0 +1,180 @@
+//! OffsetFetch: how far groups have come.
+
+use crate::call::{Call, Close};
+use crate::context::Context;
+use crate::group::{Committed, Offsets};
+use crate::limits::OFFSETS_FETCHED_BYTES_MAX;
+use crate::model::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use crate::{map, topics};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{GroupId, OffsetFetchResponse, TopicName};
+
+use kafka_protocol::protocol::StrBytes;
+
+/// The first version that can ask about all topics.
+const WITH_ALL_TOPICS: i16 = 2;
+/// The first version that asks about more than one group.
+const WITH_GROUPS: i16 = 8;
+/// The first version that names topics by id.
+const BY_ID: i16 = 10;
+/// The first version with an error of its own beside those of the partitions.
+const WITH_ERROR: i16 = 2;
+
+pub(crate) async fn handle(
+    ctx: &Context,
+    call: &Call,
+    request: OffsetFetchRequest,
+) -> Result<OffsetFetchResponse, Close> {
+    if call.version < WITH_ALL_TOPICS && request.topics.is_none() {
+        return Err(Close::Refused("OffsetFetch below version 2 must name its topics"));
+    }
+    let opened = ctx.groups.open(false).await.map_err(|unavailable| unavailable.0);
+    let mut room = Room(OFFSETS_FETCHED_BYTES_MAX);
+    if call.version >= WITH_GROUPS {
+        let groups = request.groups.into_iter().map(|group| {
+            let fetched = opened.and_then(|_| fetch(ctx, call.version, &group, &mut room));
+            fetched.unwrap_or_else(|error| {
+                ctx.count_error(call, error.code());
+                OffsetFetchResponseGroup::default().with_group_id(GroupId(group.group_id)).with_error_code(error.code())
+            })
+        });
+        return Ok(OffsetFetchResponse::default().with_groups(groups.collect()));
+    }
+    if call.version == 1 && request.topics.is_none() {
+        return Err(Close::Refused("null where version 1 allows none"));
+    }
+    let group = OffsetFetchRequestGroup {
+        group_id: request.group_id,
+        topics: request.topics,
+        ..OffsetFetchRequestGroup::default()
+    };
+    match opened.and_then(|_| fetch(ctx, call.version, &group, &mut room)) {
+        Ok(fetched) => {
+            let topics = fetched.topics.into_iter().map(older_topic).collect();
+            Ok(OffsetFetchResponse::default().with_topics(topics))
+        }
+        Err(error) => {
+            ctx.count_error(call, error.code());
+            let answer = OffsetFetchResponse::default();
+            if call.version >= WITH_ERROR {
+                return Ok(answer.with_error_code(error.code()));
+            }
+            // Each partition says it.
+            let topics = group.topics.unwrap_or_default().into_iter().map(|topic| {
+                let partitions = topic.partition_indexes.iter();
+                let partitions = partitions.map(|index| unknown(*index).with_error_code(error.code()));
+                older_topic(
+                    OffsetFetchResponseTopics::default().with_name(topic.name).with_partitions(partitions.collect()),
+                )
+            });
+            Ok(answer.with_topics(topics.collect()))
+        }
+    }
+}
+
+fn older_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
+    let partitions = topic.partitions.into_iter().map(|partition| {
+        OffsetFetchResponsePartition::default()
+            .with_partition_index(partition.partition_index)
+            .with_committed_offset(partition.committed_offset)
+            .with_committed_leader_epoch(partition.committed_leader_epoch)
+            .with_metadata(partition.metadata)
+            .with_error_code(partition.error_code)
+    });
+    OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+}
+
+/// Bytes that are left for an answer: a small request may name the same large thing many times.
+struct Room(usize);
+
+impl Room {
+    /// Takes so many partitions with so much said beside them, if they fit.
+    fn takes(&mut self, partitions: usize, bytes: usize) -> bool {
+        const EACH: usize = 128;
+        let left = self.0.checked_sub(partitions.saturating_mul(EACH).saturating_add(bytes));
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
+/// What a group has committed: for the partitions that are asked for, or for all.
+fn fetch(
+    ctx: &Context,
+    version: i16,
+    group: &OffsetFetchRequestGroup,
+    room: &mut Room,
+) -> Result<OffsetFetchResponseGroup, ResponseError> {
+    let topics = ctx.groups.committed(&group.group_id, |offsets| match (&group.topics, offsets) {
+        (Some(topics), _) => Ok(topics.iter().map(|topic| some(ctx, version, topic, offsets, room)).collect()),
+        (None, Some(offsets)) if room.takes(offsets.count(), offsets.bytes()) => Ok(all(ctx, version, offsets)),
+        (None, Some(_)) => Err(ResponseError::ThrottlingQuotaExceeded),
+        (None, None) => Ok(Vec::new()),
+    });
+    let topics = topics.map_err(|unavailable| unavailable.0)??;
+    Ok(OffsetFetchResponseGroup::default().with_group_id(GroupId(group.group_id.clone())).with_topics(topics))
+}
+
+fn some(
+    ctx: &Context,
+    version: i16,
+    topic: &OffsetFetchRequestTopics,
+    offsets: Option<&Offsets>,
+    room: &mut Room,
+) -> OffsetFetchResponseTopics {
+    let answer = OffsetFetchResponseTopics::default().with_name(topic.name.clone()).with_topic_id(topic.topic_id);
+    let name = if version >= BY_ID {
+        match topics::by_id(ctx, topic.topic_id) {
+            Some(topic) => crate::group::text(topic.name()),
+            None => {
+                let code = ResponseError::UnknownTopicId.code();
+                let partitions = topic.partition_indexes.iter().map(|index| unknown(*index).with_error_code(code));
+                return answer.with_partitions(partitions.collect());
+            }
+        }
+    } else {
+        topic.name.0.clone()
+    };
+    let partitions = topic.partition_indexes.iter().map(|index| {
+        let committed = offsets.and_then(|offsets| offsets.get(&name, *index));
+        match committed {
+            Some(committed) if room.takes(1, committed.metadata.len()) => known(*index, committed),
+            Some(_) => unknown(*index).with_error_code(ResponseError::ThrottlingQuotaExceeded.code()),
+            None => unknown(*index),
+        }
+    });
+    answer.with_partitions(partitions.collect())
+}
+
+fn all(ctx: &Context, version: i16, offsets: &Offsets) -> Vec<OffsetFetchResponseTopics> {
+    let topics = offsets.iter().filter_map(|(name, partitions)| {
+        let partitions = partitions.iter().map(|(index, committed)| known(*index, committed));
+        let answer = OffsetFetchResponseTopics::default().with_partitions(partitions.collect());
+        if version >= BY_ID {
+            // A topic that is being deleted has no id to name it by.
+            topics::by_name(ctx, name).map(|topic| answer.with_topic_id(map::topic_id(topic.id())))
+        } else {
+            Some(answer.with_name(TopicName(name.clone())))
+        }
+    });
+    topics.collect()
+}
+
+fn known(index: i32, committed: &Committed) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions::default()
+        .with_partition_index(index)
+        .with_committed_offset(committed.offset)
+        .with_committed_leader_epoch(committed.leader_epoch)
+        .with_metadata(Some(committed.metadata.clone()))
+}
+
+fn unknown(index: i32) -> OffsetFetchResponsePartitions {
+    OffsetFetchResponsePartitions::default()
+        .with_partition_index(index)
+        .with_committed_offset(-1)
+        .with_committed_leader_epoch(-1)
+        .with_metadata(Some(StrBytes::new()))
+}

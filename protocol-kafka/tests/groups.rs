@@ -1,0 +1,293 @@
+//! Groups through whole connections: who waits, who is answered when, and what is there after a restart.
+
+mod harness;
+
+use bytes::Bytes;
+use harness::{Client, Server, engine_options, name};
+use headwater_engine::Engine;
+use headwater_engine::env::Env;
+use headwater_protocol::Phase;
+use headwater_protocol::metrics::Ended;
+use headwater_protocol_kafka::Options;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
+use kafka_protocol::messages::{
+    DeleteTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
+    SyncGroupResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const JOIN: i16 = 9;
+const SYNC: i16 = 5;
+const BEAT: i16 = 4;
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.groups.initial_rebalance_delay_ms = 0;
+    options.groups.topic_partitions = 3;
+    options
+}
+
+fn join(group: &str, id: &StrBytes) -> JoinGroupRequest {
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name(name("range"))
+        .with_metadata(Bytes::from_static(b"\0\0\0\0\0\x01\0\x06orders\xff\xff\xff\xff"));
+    JoinGroupRequest::default()
+        .with_group_id(name(group).into())
+        .with_member_id(id.clone())
+        .with_session_timeout_ms(30_000)
+        .with_rebalance_timeout_ms(60_000)
+        .with_protocol_type(name("consumer"))
+        .with_protocols(vec![protocol])
+}
+
+fn sync(group: &str, joined: &JoinGroupResponse) -> SyncGroupRequest {
+    let assignments = joined.members.iter().map(|member| {
+        let assignment = Bytes::from(format!("for {}", member.member_id.as_str()));
+        SyncGroupRequestAssignment::default().with_member_id(member.member_id.clone()).with_assignment(assignment)
+    });
+    SyncGroupRequest::default()
+        .with_group_id(name(group).into())
+        .with_member_id(joined.member_id.clone())
+        .with_generation_id(joined.generation_id)
+        .with_protocol_type(Some(name("consumer")))
+        .with_protocol_name(Some(name("range")))
+        .with_assignments(assignments.collect())
+}
+
+/// A new member's id.
+async fn id(client: &mut Client, group: &str) -> StrBytes {
+    let answer = client.call(JOIN, &join(group, &StrBytes::new())).await;
+    assert_eq!(answer.error_code, 79);
+    answer.member_id
+}
+
+/// Joins alone, and is assigned to.
+async fn alone(client: &mut Client, group: &str) -> JoinGroupResponse {
+    let id = id(client, group).await;
+    let joined = client.call(JOIN, &join(group, &id)).await;
+    assert_eq!(joined.error_code, 0);
+    let synced: SyncGroupResponse = client.call(SYNC, &sync(group, &joined)).await;
+    assert_eq!(synced.error_code, 0);
+    joined
+}
+
+async fn beat(client: &mut Client, group: &str, joined: &JoinGroupResponse) -> i16 {
+    let request = HeartbeatRequest::default()
+        .with_group_id(name(group).into())
+        .with_member_id(joined.member_id.clone())
+        .with_generation_id(joined.generation_id);
+    client.call(BEAT, &request).await.error_code
+}
+
+async fn commit(client: &mut Client, group: &str, member: Option<&JoinGroupResponse>, offset: i64) -> i16 {
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(offset);
+    let topic = OffsetCommitRequestTopic::default().with_name(name("orders").into()).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(name(group).into())
+        .with_generation_id_or_member_epoch(member.map_or(-1, |member| member.generation_id))
+        .with_member_id(member.map(|member| member.member_id.clone()).unwrap_or_default())
+        .with_topics(vec![topic]);
+    client.call(9, &request).await.topics[0].partitions[0].error_code
+}
+
+/// The committed offset; -1: none. Waits while groups are being loaded.
+async fn committed(client: &mut Client, group: &str) -> i64 {
+    loop {
+        let topic =
+            OffsetFetchRequestTopics::default().with_name(name("orders").into()).with_partition_indexes(vec![0]);
+        let group = OffsetFetchRequestGroup::default().with_group_id(name(group).into()).with_topics(Some(vec![topic]));
+        let answer = client.call(8, &OffsetFetchRequest::default().with_groups(vec![group])).await;
+        match answer.groups[0].error_code {
+            0 => return answer.groups[0].topics[0].partitions[0].committed_offset,
+            14 => tokio::time::sleep(Duration::from_millis(1)).await,
+            other => panic!("error {other}"),
+        }
+    }
+}
+
+async fn state(client: &mut Client, group: &str) -> String {
+    let answer = client.call(5, &DescribeGroupsRequest::default().with_groups(vec![name(group).into()])).await;
+    answer.groups[0].group_state.to_string()
+}
+
+#[tokio::test]
+async fn members_wait_for_each_other_and_get_what_the_leader_assigns() {
+    let server = Server::start(options());
+    let (mut a, mut b) = (server.connect(), server.connect());
+    let first = alone(&mut a, "g").await;
+    assert_eq!((first.generation_id, &first.leader), (1, &first.member_id));
+    let b_id = id(&mut b, "g").await;
+    let waiting = b.send(JOIN, &join("g", &b_id)).await;
+    // The other connection has its turn before the leader is asked.
+    while beat(&mut a, "g", &first).await != 27 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let leader = a.call(JOIN, &join("g", &first.member_id)).await;
+    let follower = b.receive::<JoinGroupRequest>(JOIN, waiting).await;
+    assert_eq!((leader.generation_id, follower.generation_id), (2, 2));
+    assert_eq!((leader.members.len(), follower.members.len()), (2, 0));
+    let waiting = b.send(SYNC, &sync("g", &follower)).await;
+    let own = a.call(SYNC, &sync("g", &leader)).await;
+    let other = b.receive::<SyncGroupRequest>(SYNC, waiting).await;
+    for (synced, joined) in [(own, &leader), (other, &follower)] {
+        assert_eq!(&synced.assignment[..], format!("for {}", joined.member_id.as_str()).as_bytes());
+    }
+    assert_eq!(state(&mut a, "g").await, "Stable");
+    let member = MemberIdentity::default().with_member_id(follower.member_id);
+    let leave = LeaveGroupRequest::default().with_group_id(name("g").into()).with_members(vec![member]);
+    assert_eq!(b.call(5, &leave).await.members[0].error_code, 0);
+    assert_eq!(beat(&mut a, "g", &leader).await, 27);
+    drop((a, b));
+    server.settle().await;
+}
+
+#[tokio::test]
+async fn whoever_leaves_while_it_waits_holds_no_memory_and_stays_a_member() {
+    let server = Server::start(options());
+    let (mut a, mut b) = (server.connect(), server.connect());
+    let first = alone(&mut a, "g").await;
+    let b_id = id(&mut b, "g").await;
+    b.send(JOIN, &join("g", &b_id)).await;
+    while beat(&mut a, "g", &first).await != 27 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(b);
+    server.settle().await;
+    let leader = a.call(JOIN, &join("g", &first.member_id)).await;
+    assert_eq!(leader.members.len(), 2, "its session goes on, as at the reference");
+}
+
+#[tokio::test]
+async fn whoever_waits_is_sent_away_when_the_server_stops() {
+    let server = Server::start(options());
+    let (mut a, mut b) = (server.connect(), server.connect());
+    let first = alone(&mut a, "g").await;
+    let b_id = id(&mut b, "g").await;
+    let waiting = b.send(JOIN, &join("g", &b_id)).await;
+    while beat(&mut a, "g", &first).await != 27 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.advance(Phase::Draining);
+    assert_eq!(b.receive::<JoinGroupRequest>(JOIN, waiting).await.error_code, 16);
+    assert!(b.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_silent_member_is_removed_by_the_timer() {
+    let mut options = options();
+    options.groups.session_timeout_min_ms = 1;
+    let server = Server::start(options);
+    let mut client = server.connect();
+    let id = id(&mut client, "g").await;
+    let request = join("g", &id).with_session_timeout_ms(50);
+    let joined = client.call(JOIN, &request).await;
+    assert_eq!(client.call(SYNC, &sync("g", &joined)).await.error_code, 0);
+    while state(&mut client, "g").await != "Empty" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(beat(&mut client, "g", &joined).await, 25);
+}
+
+/// A server on real files, which can be started again.
+fn over(folder: &tempfile::TempDir) -> Server {
+    let env = Env::real(folder.path()).expect("the machine");
+    let mut engine_options = engine_options();
+    engine_options.data_dir = folder.path().to_owned();
+    let engine = Engine::open(env, engine_options).expect("the folder");
+    engine.start().expect("threads");
+    Server::around(engine, options(), true)
+}
+
+/// Stops a server whose clients are gone, so that its folder can be opened again.
+async fn stop(client: Client, serving: JoinHandle<Ended>, server: Server) {
+    drop(client);
+    serving.await.expect("a connection that ends");
+    drop(server);
+}
+
+#[tokio::test]
+async fn groups_and_offsets_are_there_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = over(&folder);
+    server.topic("orders", 1, &[]).await;
+    let (mut client, serving) = server.connect_with(1 << 16);
+    let joined = alone(&mut client, "g").await;
+    for offset in [3, 9, 7] {
+        assert_eq!(commit(&mut client, "g", Some(&joined), offset).await, 0);
+        assert_eq!(committed(&mut client, "g").await, offset);
+    }
+    assert_eq!(commit(&mut client, "simple", None, 5).await, 0);
+    stop(client, serving, server).await;
+
+    let server = over(&folder);
+    let mut client = server.connect();
+    assert_eq!(committed(&mut client, "g").await, 7);
+    assert_eq!(committed(&mut client, "simple").await, 5);
+    assert_eq!(committed(&mut client, "nobody").await, -1);
+    assert_eq!(state(&mut client, "g").await, "Stable");
+    assert_eq!(beat(&mut client, "g", &joined).await, 0, "the group goes on without a rebalance");
+    let synced = client.call(SYNC, &sync("g", &joined)).await;
+    assert_eq!(&synced.assignment[..], format!("for {}", joined.member_id.as_str()).as_bytes());
+    let listed = client.call(4, &ListGroupsRequest::default()).await;
+    assert_eq!(listed.groups.len(), 2);
+}
+
+#[tokio::test]
+async fn offsets_go_with_their_topic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = over(&folder);
+    server.topic("orders", 1, &[]).await;
+    let (mut client, serving) = server.connect_with(1 << 16);
+    assert_eq!(commit(&mut client, "g", None, 5).await, 0);
+    let delete = DeleteTopicsRequest::default().with_topic_names(vec![name("orders").into()]).with_timeout_ms(1_000);
+    assert_eq!(client.call(5, &delete).await.responses[0].error_code, 0);
+    server.topic("orders", 1, &[]).await;
+    assert_eq!(committed(&mut client, "g").await, -1);
+    assert_eq!(commit(&mut client, "g", None, 6).await, 0);
+    // A topic that is deleted where the groups do not hear of it, as in a crash right behind it.
+    let topic = server.engine.topic("orders").expect("the topic");
+    server.engine.delete_topic(topic.id()).await.expect("deleted");
+    server.topic("orders", 1, &[]).await;
+    drop(topic);
+    stop(client, serving, server).await;
+    let server = over(&folder);
+    assert_eq!(committed(&mut server.connect(), "g").await, -1);
+}
+
+#[tokio::test]
+async fn what_nobody_needs_expires() {
+    let mut options = options();
+    // The clock of the simulated machine stands still.
+    options.groups.offsets_retention_ms = 0;
+    options.groups.retention_check_interval = Duration::from_millis(20);
+    let server = Server::start(options);
+    server.topic("orders", 1, &[]).await;
+    let mut client = server.connect();
+    let joined = alone(&mut client, "kept").await;
+    assert_eq!(commit(&mut client, "kept", Some(&joined), 5).await, 0);
+    assert_eq!(commit(&mut client, "gone", None, 5).await, 0);
+    while state(&mut client, "gone").await != "Dead" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(committed(&mut client, "gone").await, -1);
+    assert_eq!(committed(&mut client, "kept").await, 5, "its members read the topic");
+}
+
+#[tokio::test]
+async fn the_topic_of_the_groups_is_made_when_it_is_needed_and_is_compacted() {
+    let server = Server::start(options());
+    assert!(server.engine.topic("__consumer_offsets").is_none());
+    let answer =
+        server.connect().call(4, &FindCoordinatorRequest::default().with_coordinator_keys(vec![name("g")])).await;
+    assert_eq!((answer.coordinators[0].error_code, answer.coordinators[0].port), (0, 9092));
+    let topic = server.engine.topic("__consumer_offsets").expect("the topic");
+    assert_eq!(topic.partitions().len(), 3);
+    assert_eq!(topic.settings().overrides().get("cleanup.policy").map(String::as_str), Some("compact"));
+}

@@ -1,0 +1,41 @@
+//! The records inside of what a fetch brought, cut to what was asked for.
+
+use crate::client::{Fetched, Span};
+use crate::exit::{FAILED, Failure};
+use headwater_engine::batch::{Record, headers, records_of, verify_crc};
+use std::io;
+use std::ops::ControlFlow;
+
+/// How far a batch may inflate.
+pub const INFLATED_SIZE_MAX: usize = 1 << 30;
+
+/// Calls `visit` with each record of the span, in order, until it breaks off. Batches are checked before their records are
+/// shown; markers of transactions are left out.
+pub fn each_record(
+    fetched: &Fetched,
+    span: &Span,
+    mut visit: impl FnMut(Record<'_>) -> io::Result<ControlFlow<()>>,
+) -> Result<(), Failure> {
+    let end = span.end.unwrap_or(i64::MAX);
+    for (position, header) in headers(&fetched.batches) {
+        if header.attributes.is_control() {
+            continue;
+        }
+        let batch = fetched.batches.slice(position..position + header.size);
+        let damaged = |error| {
+            let place = format!("{}/{} at offset {}", span.topic, span.partition, header.base_offset);
+            Failure::new(FAILED, format!("{place} cannot be read: {error}"))
+        };
+        verify_crc(&batch).map_err(damaged)?;
+        for record in &records_of(&batch, INFLATED_SIZE_MAX).map_err(damaged)? {
+            let record = record.map_err(damaged)?;
+            if record.offset.0 < fetched.from {
+                continue;
+            }
+            if record.offset.0 >= end || visit(record)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}

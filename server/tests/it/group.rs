@@ -1,0 +1,119 @@
+//! `headwater group`. HEADWATER_BOOTSTRAP names a broker to run it against, instead of one that is started.
+
+use crate::common::{Broker, text};
+use crate::member::Member;
+use serde_json::Value;
+use std::time::Duration;
+
+fn describe(broker: &Broker, group: &str) -> Value {
+    serde_json::from_str(&broker.tool(&["group", "describe", group, "--output", "json"])).unwrap()
+}
+
+/// Partition, committed offset and lag.
+fn places(described: &Value) -> Vec<(i64, Option<i64>, Option<i64>)> {
+    let rows = described["partitions"].as_array().unwrap();
+    let place =
+        |row: &Value| (row["partition"].as_i64().unwrap(), row["committed_offset"].as_i64(), row["lag"].as_i64());
+    rows.iter().map(place).collect()
+}
+
+/// A topic of two partitions with ten records each, in two batches of different times.
+fn topic(broker: &Broker) -> String {
+    let topic = broker.name("orders");
+    broker.tool(&["topic", "create", &topic, "--partitions", "2"]);
+    for lines in ["1\n2\n3\n4\n", "5\n6\n7\n8\n9\n10\n"] {
+        for partition in ["0", "1"] {
+            broker.feed(&["produce", &topic, "--partition", partition], lines);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    topic
+}
+
+#[test]
+fn offsets_of_a_group_without_members_are_moved_shown_and_deleted() {
+    let broker = Broker::start();
+    let (topic, group) = (topic(&broker), broker.name("billing"));
+    let (topic, group) = (topic.as_str(), group.as_str());
+    let reset = |args: &[&str]| broker.tool(&[&["group", "reset", group][..], args].concat());
+
+    let missing = broker.run(&["group", "describe", group]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains(&format!("there is no group {group}")), "{}", text(&missing.stderr));
+
+    let dry = reset(&["--topic", topic, "--to-offset", "4"]);
+    assert!(dry.ends_with("\nnothing was changed; --execute commits these offsets\n"), "{dry}");
+    assert_eq!(broker.run(&["group", "describe", group]).status.code(), Some(1), "a dry run makes no group");
+
+    reset(&["--topic", topic, "--to-offset", "4", "--execute"]);
+    assert_eq!(places(&describe(&broker, group)), [(0, Some(4), Some(6)), (1, Some(4), Some(6))]);
+    let listed: Vec<Value> = serde_json::from_str(&broker.tool(&["group", "list", "--output", "json"])).unwrap();
+    let row = listed.iter().find(|row| row["group"] == group).unwrap();
+    assert_eq!((&row["state"], &row["type"]), (&"Empty".into(), &"classic".into()));
+
+    reset(&["--topic", &format!("{topic}:1"), "--shift-by", "-3", "--execute"]);
+    assert_eq!(places(&describe(&broker, group)), [(0, Some(4), Some(6)), (1, Some(1), Some(9))]);
+    let shown: Value =
+        serde_json::from_str(&reset(&["--all-topics", "--shift-by", "7", "--execute", "--output", "json"])).unwrap();
+    let moved = |row: &Value| (row["from"].as_i64(), row["to"].as_i64(), row["note"].as_str().map(str::to_owned));
+    let moves: Vec<_> = shown["partitions"].as_array().unwrap().iter().map(moved).collect();
+    let clipped = Some("the partition ends here".to_owned());
+    assert_eq!(moves, [(Some(4), Some(10), clipped), (Some(1), Some(8), None)]);
+    assert_eq!(shown["executed"], true);
+
+    let rows = broker.tool(&["consume", topic, "--partition", "1", "--format", "json"]);
+    let fifth: Value = serde_json::from_str(rows.lines().nth(4).unwrap()).unwrap();
+    reset(&["--topic", &format!("{topic}:1"), "--to-time", &fifth["timestamp"].to_string(), "--execute"]);
+    assert_eq!(places(&describe(&broker, group)), [(0, Some(10), Some(0)), (1, Some(4), Some(6))]);
+    let late = reset(&["--topic", topic, "--to-datetime", "2090-01-01T00:00:00Z"]);
+    assert_eq!(late.matches("no record is that late").count(), 2, "{late}");
+    reset(&["--all-topics", "--to-latest", "--execute"]);
+    assert_eq!(describe(&broker, group)["lag"], 0);
+    reset(&["--all-topics", "--to-earliest", "--execute"]);
+    assert_eq!(describe(&broker, group)["lag"], 20);
+
+    let elsewhere = broker.run(&["group", "reset", group, "--topic", &format!("{topic}:2"), "--to-latest"]);
+    assert!(text(&elsewhere.stderr).contains("there is none with number 2"), "{}", text(&elsewhere.stderr));
+    assert_eq!(broker.tool(&["group", "delete", group]), format!("group {group} deleted\n"));
+    let again = broker.run(&["group", "delete", group]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains(&format!("there is no group {group}")), "{}", text(&again.stderr));
+    broker.tool(&["topic", "delete", topic]);
+}
+
+#[test]
+fn a_group_in_use_is_described_and_left_alone() {
+    let broker = Broker::start();
+    let (topic, group) = (topic(&broker), broker.name("shipping"));
+    let (topic, group) = (topic.as_str(), group.as_str());
+    broker.tool(&["group", "reset", group, "--topic", &format!("{topic}:0"), "--to-offset", "3", "--execute"]);
+    let member = Member::join(&broker.kafka, group, topic, &[0, 1]);
+
+    let described = describe(&broker, group);
+    assert_eq!((&described["state"], &described["assignor"]), (&"Stable".into(), &"range".into()));
+    assert_eq!(described["members"][0]["partitions"], serde_json::json!({ topic: [0, 1] }));
+    assert_eq!(places(&described), [(0, Some(3), Some(7)), (1, None, None)]);
+    for row in described["partitions"].as_array().unwrap() {
+        assert_eq!(row["member_id"], member.id.as_str());
+    }
+    let table = broker.tool(&["group", "describe", group]);
+    assert!(table.contains("  state Stable  assignor range  ") && table.contains(&member.id), "{table}");
+
+    for args in [
+        &["group", "reset", group, "--all-topics", "--to-latest", "--execute"][..],
+        &["group", "reset", group, "--topic", topic, "--to-latest"],
+        &["group", "delete", group],
+    ] {
+        let refused = broker.run(args);
+        let error = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{args:?}: {error}");
+        assert!(error.contains(&format!("group {group} is in use: it has 1 member\n")), "{args:?}: {error}");
+    }
+    assert_eq!(places(&describe(&broker, group))[0], (0, Some(3), Some(7)));
+
+    member.leave();
+    broker.tool(&["group", "reset", group, "--all-topics", "--to-latest", "--execute"]);
+    assert_eq!(describe(&broker, group)["state"], "Empty");
+    broker.tool(&["group", "delete", group]);
+    broker.tool(&["topic", "delete", topic]);
+}

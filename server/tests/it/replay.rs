@@ -1,0 +1,212 @@
+//! `headwater replay`.
+
+use crate::common::{Server, headwater, run, run_ok, text};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+/// `headwater replay` against a server.
+fn replay(server: &Server, args: &[&str]) -> Output {
+    run(&[&["replay", "--bootstrap", &server.kafka], args].concat(), "")
+}
+
+/// What a successful replay printed.
+fn replay_ok(server: &Server, args: &[&str]) -> String {
+    run_ok(&[&["replay", "--bootstrap", &server.kafka], args].concat(), "")
+}
+
+/// A topic with the lines `0`, `1`, ... in partition 0, ten to a batch.
+fn numbers(server: &Server, topic: &str, count: u32) {
+    server.tool(&["topic", "create", topic, "--partitions", "2"], "");
+    for first in (0..count).step_by(10) {
+        let lines: String = (first..count.min(first + 10)).map(|number| format!("{number}\n")).collect();
+        server.tool(&["produce", topic, "--partition", "0", "--compression", "lz4"], &lines);
+        // Batches have times of their own, so that a time names one of them.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn lines(numbers: std::ops::Range<u32>) -> String {
+    numbers.map(|number| format!("{number}\n")).collect()
+}
+
+#[test]
+fn a_range_is_exact_by_offset_and_by_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    numbers(&server, "numbers", 50);
+    assert_eq!(replay_ok(&server, &["numbers"]), lines(0..50));
+    // Both ends lie inside of a batch.
+    assert_eq!(replay_ok(&server, &["numbers:0", "--from", "13", "--to", "37"]), lines(13..37));
+
+    let rows: Vec<Value> = replay_ok(&server, &["numbers:0", "--format", "json"])
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let time = |offset: usize| format!("@{}", rows[offset]["timestamp"]);
+    assert_eq!((rows.len(), &rows[49]["offset"], &rows[49]["partition"]), (50, &49.into(), &0.into()));
+    assert_eq!(replay_ok(&server, &["numbers", "--from", &time(10), "--to", &time(30)]), lines(10..30));
+    assert_eq!(replay_ok(&server, &["numbers", "--from", &time(40), "--to", "2090-01-01"]), lines(40..50));
+    assert_eq!(replay_ok(&server, &["numbers", "--from", "2090-01-01"]), "");
+
+    // A file, and batches as they are stored.
+    let file = dir.path().join("out");
+    let path = file.to_str().unwrap();
+    assert_eq!(replay_ok(&server, &["numbers", "--to", "12", "-o", path, "--delimiter", ";"]), "");
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(written, lines(0..12).replace('\n', ";"));
+    replay_ok(&server, &["numbers:0", "--from", "13", "--to", "37", "-o", path, "--raw"]);
+    let dumped = run_ok(&["log", "dump", path, "--verify", "--records", "--output", "json"], "");
+    let rows: Vec<Value> = dumped.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let values: Vec<_> = rows.iter().filter_map(|row| row["record"]["value"].as_str()).collect();
+    assert_eq!(values.join("\n") + "\n", lines(13..37), "{dumped}");
+    let codecs = rows.iter().filter_map(|row| row["batch"]["codec"].as_str());
+    assert_eq!(codecs.collect::<Vec<_>>(), ["lz4"; 3]);
+
+    // Everything that is there, of several topics; each partition in its order.
+    server.tool(&["produce", "numbers", "--partition", "1"], "a\nb\n");
+    server.tool(&["produce", "others", "--key-separator", "="], "key=value\n");
+    let all = replay_ok(&server, &["numbers", "others", "--format", "json", "-q"]);
+    let rows: Vec<Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |topic: &str, partition: i32| -> Vec<&str> {
+        let it = |row: &&Value| row["topic"] == topic && row["partition"] == partition;
+        rows.iter().filter(it).map(|row| row["value"].as_str().unwrap()).collect()
+    };
+    assert_eq!(of("numbers", 0).concat(), lines(0..50).replace('\n', ""));
+    assert_eq!((of("numbers", 1), of("others", 0)), (vec!["a", "b"], vec!["value"]));
+    let bytes = replay(&server, &["others", "--format", "lengths"]).stdout;
+    assert_eq!(bytes, b"\0\0\0\x03key\0\0\0\x05value");
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn what_a_range_cannot_have_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    numbers(&server, "numbers", 20);
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["nothing"], 1, "there is no such topic"),
+        (&["numbers:2"], 1, "topic numbers has 2 partitions; there is none with number 2"),
+        (&["numbers", "--from", "5", "--to", "4"], 2, "the range ends before it begins"),
+        (&["numbers", "--raw"], 2, "--raw writes one partition"),
+        (&["numbers", "-o", "/nowhere/file"], 1, "cannot write /nowhere/file"),
+        (&["numbers:0", "-o", "/dev/full"], 1, "No space left on device"),
+    ];
+    for (args, code, message) in cases {
+        let output = replay(&server, args);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+        assert!(error.contains(message), "{args:?}: {error}");
+    }
+    server.tool(&["topic", "delete-records", "numbers", "--partition", "0", "--before", "7"], "");
+    let warned = replay(&server, &["numbers:0", "--from", "3", "--to", "9"]);
+    assert_eq!((warned.status.code(), text(&warned.stdout)), (Some(0), lines(7..9)));
+    let error = text(&warned.stderr);
+    assert!(error.starts_with("warning: numbers/0 begins at offset 7: what was before it is deleted\n2 records, "));
+    assert!(!error.contains('\r'), "no progress in a pipe: {error}");
+    let past = replay(&server, &["numbers:0", "--from", "50"]);
+    assert_eq!((past.status.code(), text(&past.stdout)), (Some(0), String::new()));
+    assert!(text(&past.stderr).contains("ends at offset 20: it has nothing from 50 on"), "{}", text(&past.stderr));
+    let quiet = replay(&server, &["numbers:0", "--from", "3", "--to", "9", "--quiet"]);
+    assert_eq!((text(&quiet.stdout), text(&quiet.stderr)), (lines(7..9), String::new()));
+    let batches = replay(&server, &["numbers", "--delimiter", "\\q"]);
+    assert_eq!(batches.status.code(), Some(2));
+}
+
+/// More than all buffers between the log and a pipe that nobody reads.
+const LARGE: usize = 96 << 20;
+
+/// A topic with one partition that holds numbered lines of 1 KiB.
+fn large(server: &Server) -> u64 {
+    server.tool(&["topic", "create", "large"], "");
+    let count = LARGE / 1024;
+    let input: String = (0..count).map(|number| format!("{number:01023}\n")).collect();
+    server.tool(&["produce", "large"], &input);
+    count as u64
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_it_quietly() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    large(&server);
+    let mut child = headwater()
+        .args(["replay", "large", "--bootstrap", &server.kafka])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(first, format!("{:01023}\n", 0));
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn records_that_are_deleted_before_their_turn_make_it_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let count = large(&server);
+    let mut child = headwater()
+        .args(["replay", "large", "--bootstrap", &server.kafka])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    reader.read_line(&mut first).unwrap();
+    // Some of it is on its way already; what lies behind that is deleted, but for the last record, and more is written.
+    let before = (count - 1).to_string();
+    server.tool(&["topic", "delete-records", "large", "--partition", "0", "--before", &before], "");
+    server.tool(&["produce", "large"], "late\n");
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("error: records of large/0 from offset ") && error.contains("were deleted"), "{error}");
+    let numbers: Vec<u64> = (first + &rest).lines().map(|line| line.parse().unwrap()).collect();
+    let gap = numbers.windows(2).position(|pair| pair[1] != pair[0] + 1).unwrap() as u64;
+    assert_eq!(numbers.len() as u64, gap + 2, "what was on its way, and the last one");
+    assert_eq!(numbers.last(), Some(&(count - 1)), "what was written meanwhile is not in the range");
+}
+
+#[test]
+fn a_damaged_batch_ends_it_after_everything_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    numbers(&server, "numbers", 30);
+    assert_eq!(server.stop(), Some(0));
+    let mut segment = None;
+    for folder in std::fs::read_dir(dir.path().join("segments")).unwrap() {
+        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let is_log = path.extension().is_some_and(|extension| extension == "log");
+            if is_log && std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
+                segment = Some(path);
+            }
+        }
+    }
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(segment.unwrap()).unwrap();
+    // The second of three batches: its length lies 8 bytes behind the end of the first one.
+    let mut length = [0; 4];
+    file.read_exact_at(&mut length, 8).unwrap();
+    let in_second = u64::from(u32::from_be_bytes(length)) + 12 + 70;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, in_second).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], in_second).unwrap();
+
+    let server = Server::start(dir.path(), &[]);
+    let output = replay(&server, &["numbers"]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(text(&output.stdout), lines(0..10));
+    assert!(error.contains("numbers/0 at offset 10") && error.contains("10 records were written before"), "{error}");
+    let hint = text(&replay(&server, &["numbers:0", "--from", "3"]).stderr);
+    assert!(hint.ends_with("hint: what is missing begins here: numbers:0 --from 10\n"), "{hint}");
+    assert_eq!(replay_ok(&server, &["numbers:0", "--from", "20"]), lines(20..30), "the rest can be had");
+}
