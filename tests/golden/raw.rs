@@ -42,7 +42,6 @@ struct Frame {
 pub const LATER: &[&str] = &[
     "AddOffsetsToTxn",
     "AddPartitionsToTxn",
-    "AddRaftVoter",
     "AlterShareGroupOffsets",
     "ConsumerGroupDescribe",
     "ConsumerGroupHeartbeat",
@@ -55,7 +54,6 @@ pub const LATER: &[&str] = &[
     "PushTelemetry",
     "ReadShareGroupState",
     "ReadShareGroupStateSummary",
-    "RemoveRaftVoter",
     "ShareAcknowledge",
     "ShareFetch",
     "ShareGroupDescribe",
@@ -75,7 +73,8 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Sends every frame; what is seen.
 pub fn watch(apis: &Apis, address: SocketAddr) -> Result<Seen> {
     let node = Wire::new(address).exchange(&apis["Metadata"], 9, &json!({ "Topics": [] }))?;
-    let mut masks = Masks::new(node["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?);
+    let mut masks = Masks::new(node["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?)
+        .in_cluster(node["ClusterId"].as_str());
     let mut seen: BTreeMap<(String, String), BTreeMap<i16, Value>> = BTreeMap::new();
     let mut is_coordinated = false;
     for frame in frames(apis)? {
@@ -195,6 +194,8 @@ fn read_answer(apis: &Apis, frame: &Frame, body: &[u8], masks: &mut Masks) -> Va
             if let Some(keys) = answer.get_mut("ApiKeys") {
                 *keys = json!("<what is served>");
             }
+            // Their order means nothing.
+            scenario::sort(&mut answer, &["ConfigResources"]);
             answer
         }
         Err(error) => json!(format!("unreadable: {error:#}")),
