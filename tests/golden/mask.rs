@@ -104,10 +104,6 @@ impl Masks {
         match name {
             "TopicId" => self.cover_id(value),
             "ClusterId" if value.as_str().is_some_and(|id| !id.is_empty()) => json!("<cluster>"),
-            "ErrorMessage" if self.cluster.is_some() && value.is_string() => {
-                let (id, text) = (self.cluster.as_deref().unwrap_or_default(), value.as_str().unwrap_or_default());
-                json!(text.replace(id, "<cluster>"))
-            }
             "Host" if value != "" => json!("<host>"),
             "Port" => json!("<port>"),
             "TotalBytes" | "UsableBytes" if number.is_some() => json!("<bytes>"),

@@ -73,8 +73,9 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Sends every frame; what is seen.
 pub fn watch(apis: &Apis, address: SocketAddr) -> Result<Seen> {
     let node = Wire::new(address).exchange(&apis["Metadata"], 9, &json!({ "Topics": [] }))?;
-    let mut masks = Masks::new(node["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?)
-        .in_cluster(node["ClusterId"].as_str());
+    let mut masks = Masks::new(node["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?);
+    // Some errors name it.
+    let cluster = node["ClusterId"].as_str().context("no cluster in Metadata")?;
     let mut seen: BTreeMap<(String, String), BTreeMap<i16, Value>> = BTreeMap::new();
     let mut is_coordinated = false;
     for frame in frames(apis)? {
@@ -84,6 +85,7 @@ pub fn watch(apis: &Apis, address: SocketAddr) -> Result<Seen> {
         }
         let what = || format!("{}: {} {}", frame.kind, frame.name, frame.version);
         let answers = send(apis, address, &frame, &mut masks).with_context(what)?;
+        let answers = serde_json::from_str(&answers.to_string().replace(cluster, "<cluster>"))?;
         seen.entry((frame.kind, frame.name)).or_default().insert(frame.version, answers);
     }
     let mut grouped = Seen::new();
@@ -194,8 +196,6 @@ fn read_answer(apis: &Apis, frame: &Frame, body: &[u8], masks: &mut Masks) -> Va
             if let Some(keys) = answer.get_mut("ApiKeys") {
                 *keys = json!("<what is served>");
             }
-            // Their order means nothing.
-            scenario::sort(&mut answer, &["ConfigResources"]);
             answer
         }
         Err(error) => json!(format!("unreadable: {error:#}")),

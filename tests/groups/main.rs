@@ -1,6 +1,7 @@
 //! Consumer groups by the thousand, and groups whose server is killed. Clients speak raw protocol, so that what is measured is the
 //! server.
 //!
+//! `HEADWATER_GROUPS_SIZE=groups,members,large,partitions` sets another size than the two that there are.
 //! `HEADWATER_GROUPS_BOOTSTRAP=host:port` measures another broker instead of a Headwater that the test starts, such as Apache
 //! Kafka with `group.initial.rebalance.delay.ms=0`.
 #![allow(clippy::disallowed_methods, reason = "these tests run real processes, by the real clock")]
@@ -21,12 +22,14 @@ fn killed_during_rebalances_and_commits_it_forgets_no_offset() {
 
 #[test]
 fn many_groups_and_a_large_one_rebalance() {
-    let size = if headwater_tests::is_long() {
-        scale::Size { groups: 1_000, members: 10, large: 500, partitions: 5_000 }
-    } else {
-        scale::Size { groups: 20, members: 5, large: 40, partitions: 400 }
+    let asked = std::env::var("HEADWATER_GROUPS_SIZE").unwrap_or_default();
+    let asked: Vec<usize> = asked.split(',').filter_map(|number| number.parse().ok()).collect();
+    let [groups, members, large, partitions] = match asked[..] {
+        [groups, members, large, partitions] => [groups, members, large, partitions],
+        _ if headwater_tests::is_long() => [1_000, 10, 500, 5_000],
+        _ => [20, 5, 40, 400],
     };
-    scale::rebalances(&size);
+    scale::rebalances(&scale::Size { groups, members, large, partitions });
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::member::Member;
 use crate::requests::{self, COMMIT};
 use crate::wire::Wire;
 use anyhow::{Context, Result, bail, ensure};
+use headwater_benches::kafka::process::Usage;
 use headwater_tests::calls;
 use headwater_tests::client::Client;
 use headwater_tests::server::{Server, Setup};
@@ -30,20 +31,26 @@ pub struct Size {
 /// A broker to measure: our own, or the one that the environment names.
 struct Broker {
     address: SocketAddr,
-    _own: Option<(Server, Setup)>,
+    own: Option<(Server, Setup)>,
 }
 
 impl Broker {
     fn find() -> Result<Broker> {
         if let Ok(named) = std::env::var("HEADWATER_GROUPS_BOOTSTRAP") {
             let address = named.to_socket_addrs()?.next().context("no address")?;
-            return Ok(Broker { address, _own: None });
+            return Ok(Broker { address, own: None });
         }
         let setup = Setup::new(Path::new(crate::FOLDER))?
             .option("--groups-initial-rebalance-delay-ms", "0")
             .option("--limits-connections-max", "15000");
         let server = setup.start()?;
-        Ok(Broker { address: server.kafka, _own: Some((server, setup)) })
+        Ok(Broker { address: server.kafka, own: Some((server, setup)) })
+    }
+
+    /// CPU seconds that our own server has used.
+    fn cpu_seconds(&self) -> Option<f64> {
+        let (server, _) = self.own.as_ref()?;
+        Usage::of(server.pid()).ok().map(|usage| usage.user_s + usage.system_s)
     }
 
     /// Makes a topic of a new name, and sees to it that groups are served.
@@ -207,8 +214,12 @@ pub fn commits(connections: usize, seconds: u64) {
         }
         Ok::<_, anyhow::Error>(times)
     };
+    let used = broker.cpu_seconds();
     let mut times = runtime.block_on(run).expect("commits");
     let elapsed = begun.elapsed();
+    if let (Some(before), Some(after)) = (used, broker.cpu_seconds()) {
+        println!("server: {:.1} us of CPU time for a commit", (after - before) * 1e6 / times.len() as f64);
+    }
     times.sort_unstable();
     let at = |share: usize| times.get(times.len() * share / 1000).copied().unwrap_or_default();
     println!(

@@ -56,11 +56,6 @@ fn answer(name: &TopicName, outcome: Result<(), Failure>) -> CreatePartitionsTop
 /// The topic and the number of partitions that it is to have.
 fn check(ctx: &Context, wanted: &CreatePartitionsTopic) -> Result<(TopicId, u32), Failure> {
     let topic = topics::by_name(ctx, &wanted.name).ok_or(ResponseError::UnknownTopicOrPartition)?;
-    if topic.is_internal() {
-        // What is in it is found by the number of its partitions.
-        let why = "An internal topic keeps the number of its partitions.";
-        return Err(Failure::because(ResponseError::PolicyViolation, why));
-    }
     let present = map::partition_index(u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX));
     let additional = wanted.count.saturating_sub(present);
     if additional == 0 {
@@ -73,6 +68,11 @@ fn check(ctx: &Context, wanted: &CreatePartitionsTopic) -> Result<(TopicId, u32)
             format!("The topic {name} currently has {present} partition(s); {count} would not be an increase.");
         Failure::because(ResponseError::InvalidPartitions, message)
     })?;
+    if topic.is_internal() {
+        // What is in it is found by the number of its partitions.
+        let why = "An internal topic keeps the number of its partitions.";
+        return Err(Failure::because(ResponseError::PolicyViolation, why));
+    }
     if let Some(assignments) = &wanted.assignments {
         let given = assignments.len();
         if usize::try_from(additional) != Ok(given) {
@@ -85,5 +85,6 @@ fn check(ctx: &Context, wanted: &CreatePartitionsTopic) -> Result<(TopicId, u32)
             topics::check_assignment(ctx, &assignment.broker_ids)?;
         }
     }
+    topics::check_not_internal(&topic)?;
     Ok((topic.id(), total))
 }

@@ -78,7 +78,11 @@ fn join(ctx: &Context, call: &Call, request: JoinGroupRequest) -> Result<Join, R
     let has_own_timeout = call.version >= WITH_REBALANCE_TIMEOUT;
     Ok(Join {
         member_id: own(&request.member_id),
-        new_id: ctx.groups.member_id(instance_id.as_ref().unwrap_or(&client_id)),
+        new_id: if request.member_id.is_empty() {
+            ctx.groups.member_id(instance_id.as_ref().unwrap_or(&client_id))
+        } else {
+            StrBytes::new()
+        },
         instance_id,
         client_id,
         client_host: StrBytes::from_string(host(call.peer)),
