@@ -287,13 +287,13 @@ fn check_node(ctx: &Context, name: &str, expectation: &str) -> Result<(), Failur
 /// There are no loggers of the reference's kind.
 fn check_logger(ctx: &Context, resource: &Resource) -> Result<(), Failure> {
     check_node(ctx, &resource.name, "Unexpected node id. Expected {}, but received")?;
-    for change in &resource.changes {
-        if let Some(verb) = change.operation.on_lists() {
-            return invalid(&format!("{verb} operation is not allowed for the BROKER_LOGGER resource"));
-        }
-        return invalid_config(format!("Logger {} does not exist!", change.name));
+    match resource.changes.first() {
+        None => Ok(()),
+        Some(change) => match change.operation.on_lists() {
+            Some(verb) => invalid(&format!("{verb} operation is not allowed for the BROKER_LOGGER resource")),
+            None => invalid_config(format!("Logger {} does not exist!", change.name)),
+        },
     }
-    Ok(())
 }
 
 fn check_group(resource: &Resource) -> Result<(), Failure> {

@@ -35,6 +35,16 @@ pub(crate) fn all(ctx: &Context) -> impl Iterator<Item = Arc<Topic>> {
     ctx.engine.topics().into_iter().filter(|topic| !topic_name::is_hidden(topic.name()))
 }
 
+/// Refuses to grow a topic that the server keeps its own state in. The reference does it, and groups are then looked for in
+/// other partitions than those that their offsets are in.
+pub(crate) fn check_not_internal(topic: &Topic) -> Result<(), Failure> {
+    if !topic.is_internal() {
+        return Ok(());
+    }
+    let message = format!("Topic '{}' is internal: its partitions are the server's own.", topic.name());
+    Err(Failure::because(ResponseError::PolicyViolation, message))
+}
+
 /// The partition with that index.
 pub(crate) fn partition(topic: &Topic, index: i32) -> Option<Arc<Partition>> {
     topic.partition(u32::try_from(index).ok()?)

@@ -163,13 +163,13 @@ fn settle(plan: &Plan, shared: &Shared) -> Result<()> {
     loop {
         thread::sleep(Duration::from_millis(700));
         let mut is_settled = true;
-        for partition in 0..plan::PARTITIONS {
+        for (partition, end) in ends.into_iter().enumerate() {
             write_some(plan, shared, partition, 1)?;
             let left = replay(plan, shared, partition)?.context("the server went away")?;
-            let old = left.before(ends[partition]);
+            let old = left.before(end);
             is_settled &= old.records <= plan.keys && old.null_values == 0;
             if is_settled {
-                let alive = plan.alive(partition, ends[partition]);
+                let alive = plan.alive(partition, end);
                 ensure!(old.records <= alive, "{} records are left of {alive} keys", old.records);
             } else if Instant::now() > deadline {
                 anyhow::bail!("{old:?} of partition {partition} are left, for {} keys", plan.keys);

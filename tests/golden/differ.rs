@@ -61,6 +61,7 @@ pub fn run(apis: &Apis, pair: Pair, paths: &[PathBuf]) -> Result<(u32, u32)> {
         }
     }
     // Last, because the frames make the reference keep topics for groups too.
+    wipe(apis, pair)?;
     let found = raw::differences(apis, &raw::watch(apis, pair.ours)?, &raw::watch(apis, pair.reference)?)?;
     match found.len() {
         0 => passed += 1,
@@ -80,10 +81,16 @@ pub fn case_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn differ(apis: &Apis, pair: Pair, scenario: &Scenario) -> Result<Found> {
+/// Neither has anything of the case before.
+fn wipe(apis: &Apis, pair: Pair) -> Result<()> {
     for (side, address) in [("the reference", pair.reference), ("Headwater", pair.ours)] {
         play::wipe(apis, address).with_context(|| format!("wiping {side}"))?;
     }
+    Ok(())
+}
+
+fn differ(apis: &Apis, pair: Pair, scenario: &Scenario) -> Result<Found> {
+    wipe(apis, pair)?;
     let masks = |address, settle| play::set_up(apis, address, scenario, settle);
     let mut reference = Player::new(apis, pair.reference, scenario, masks(pair.reference, SETTLE)?);
     let mut ours = Player::new(apis, pair.ours, scenario, masks(pair.ours, Duration::ZERO)?);

@@ -242,6 +242,7 @@ played! {
     altered_topics
     api_versions
     codecs
+    connections
     create_partitions
     create_topics
     delete_groups
@@ -266,6 +267,7 @@ played! {
     incremental_alter_configs
     init_producer_id
     internal_topic
+    internal_topics
     join_group
     leave_group
     list_config_resources

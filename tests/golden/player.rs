@@ -78,6 +78,10 @@ impl<'a> Player<'a> {
             let request = self.masks.fill(&step.request, version)?;
             let request = project(&api.request.fields, version, &request);
             frame = connection.wire.send(api, version, &request)?;
+            if step.part == Part::Unanswered {
+                connection.wire.forget();
+                return Ok(Played { frame, answer: None });
+            }
             connection.sent.push_back((step, version));
         }
         if !step.part.has_answer() {

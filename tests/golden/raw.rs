@@ -42,7 +42,6 @@ struct Frame {
 pub const LATER: &[&str] = &[
     "AddOffsetsToTxn",
     "AddPartitionsToTxn",
-    "AddRaftVoter",
     "AlterShareGroupOffsets",
     "ConsumerGroupDescribe",
     "ConsumerGroupHeartbeat",
@@ -55,7 +54,6 @@ pub const LATER: &[&str] = &[
     "PushTelemetry",
     "ReadShareGroupState",
     "ReadShareGroupStateSummary",
-    "RemoveRaftVoter",
     "ShareAcknowledge",
     "ShareFetch",
     "ShareGroupDescribe",
@@ -76,6 +74,8 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(20);
 pub fn watch(apis: &Apis, address: SocketAddr) -> Result<Seen> {
     let node = Wire::new(address).exchange(&apis["Metadata"], 9, &json!({ "Topics": [] }))?;
     let mut masks = Masks::new(node["Brokers"][0]["NodeId"].as_i64().context("no broker in Metadata")?);
+    // Some errors name it.
+    let cluster = node["ClusterId"].as_str().context("no cluster in Metadata")?;
     let mut seen: BTreeMap<(String, String), BTreeMap<i16, Value>> = BTreeMap::new();
     let mut is_coordinated = false;
     for frame in frames(apis)? {
@@ -85,6 +85,7 @@ pub fn watch(apis: &Apis, address: SocketAddr) -> Result<Seen> {
         }
         let what = || format!("{}: {} {}", frame.kind, frame.name, frame.version);
         let answers = send(apis, address, &frame, &mut masks).with_context(what)?;
+        let answers = serde_json::from_str(&answers.to_string().replace(cluster, "<cluster>"))?;
         seen.entry((frame.kind, frame.name)).or_default().insert(frame.version, answers);
     }
     let mut grouped = Seen::new();

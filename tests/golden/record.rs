@@ -9,7 +9,9 @@
 //! golden-record condense FOLDER                  prints messages.txt from Kafka's message definitions
 //! ```
 //!
-//! `record` wants a broker of its own with no topics on it: every case starts from none, and all topics are deleted after it.
+//! `record` wants a broker of its own with no topics on it, started by `benches/peers/kafka.sh`, whose settings the cases
+//! rely on: every case starts from no topics and no groups, and all are deleted after it. `raw`, and cases that read the
+//! records of groups, want it fresh.
 #![allow(dead_code, reason = "each of the two programs uses a part of the modules")]
 
 mod batch;

@@ -71,6 +71,8 @@ pub enum Part {
     Send,
     /// The request alone, and there must be no answer yet when the step is over: the server waits for something.
     Park,
+    /// The request alone, which is never answered: Produce with acks=0.
+    Unanswered,
     /// The answer to the first request of the connection that was not answered.
     Receive,
 }

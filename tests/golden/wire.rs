@@ -102,6 +102,11 @@ impl Wire {
         codec::decode(&api.response, waiting.version, body)
     }
 
+    /// Expects no answer to the last request.
+    pub fn forget(&mut self) {
+        self.waiting.pop_back();
+    }
+
     /// Whether something came that was not received yet, be it the end of the connection.
     pub fn has_answer(&mut self) -> Result<bool> {
         let stream = self.stream.as_ref().context("the connection is closed")?;

@@ -43,7 +43,7 @@ impl Recipe {
             let timestamp = if self.timestamp < 0 { -1 } else { self.timestamp + (record as i64 * 7) % 5 };
             let key = self.keys.map(|count| [b'k', (u64::from(word[0]) % count) as u8]);
             let key = key.as_ref().map_or(&word[..2], |key| &key[..]);
-            let value = Some(&value[..]).filter(|_| self.keys.is_none() || word[1] % 6 > 0);
+            let value = Some(&value[..]).filter(|_| self.keys.is_none() || !word[1].is_multiple_of(6));
             builder.push(TimestampMs(timestamp), Some(key), value, &[]).expect("a short record");
         }
         builder.build().expect("a batch with records")

@@ -5,10 +5,11 @@ use crate::draw::Draw;
 use crate::ensure;
 use crate::expectation::{read, read_all};
 use crate::flips::newest_checkpoint;
+use crate::frozen::Frozen;
 use crate::script::{read_everything, stop_everywhere};
 use crate::state::Key;
 use crate::stops::{Lookout, When};
-use crate::world::{Config, End, Frozen, Step, World};
+use crate::world::{Config, End, Step, World};
 use headwater_engine::batch::Codec;
 use headwater_engine::env::sim::{FaultOp, SimDisk};
 use headwater_engine::{Durability, Engine, Offset, ReadRequest};
@@ -282,7 +283,7 @@ fn compaction_leaves_the_reserve_alone() {
         world.checkpoint()?;
         let free = headwater_engine::env::Disk::free_bytes(&world.disk).map_err(|error| error.to_string())?;
         let limit = |world: &mut World, room: u64| {
-            world.disk.set_capacity((1u64 << 40).min(u64::MAX));
+            world.disk.set_capacity(1 << 40);
             let all = headwater_engine::env::Disk::free_bytes(&world.disk).map_err(|error| error.to_string())?;
             world.disk.set_capacity((1 << 40) - all + reserve + room);
             world.tend()

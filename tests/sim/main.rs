@@ -19,6 +19,7 @@ mod draw;
 mod expectation;
 mod faults;
 mod flips;
+mod frozen;
 mod full;
 mod model;
 mod os;

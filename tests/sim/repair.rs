@@ -3,7 +3,7 @@
 use crate::batches::Recipe;
 use crate::draw::Draw;
 use crate::flips::{Block, blocks, filled, flipped, newest_checkpoint};
-use crate::world::Frozen;
+use crate::frozen::Frozen;
 use headwater_engine::env::sim::SimDisk;
 use headwater_engine::{Engine, OpenError};
 use std::collections::BTreeSet;

@@ -4,16 +4,16 @@ use crate::batches::{Recipe, Stored};
 use crate::compacted::{self, Policy};
 use crate::draw::mix;
 use crate::ensure;
-use crate::expectation::{Expectation, read, read_all};
+use crate::expectation::{read, read_all};
+use crate::frozen::Frozen;
 use crate::model::{Answer, Model};
 use crate::state::{Event, Judgement, Key};
 use crate::stops::Lookout;
 use headwater_engine::batch;
-use headwater_engine::env::Env;
 use headwater_engine::env::sim::{self, SimClock, SimDisk};
 use headwater_engine::{
-    AppendError, Bounds, DeleteRecordsError, Drive, Durability, Engine, Fatal, NewTopic, Offset, OpenError, Options,
-    Partition, Pending, ReadError, ReadRequest, TimestampMs, TopicError, Watcher,
+    AppendError, Bounds, DeleteRecordsError, Drive, Durability, Engine, Fatal, NewTopic, Offset, Options, Partition,
+    Pending, ReadError, ReadRequest, TimestampMs, TopicError, Watcher,
 };
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -723,32 +723,5 @@ impl World {
         drop(self.engine);
         let stopped = self.model.lock().check_stopped();
         Ok(stopped?)
-    }
-}
-
-/// A data folder that no engine uses, and what is in it.
-pub struct Frozen {
-    pub disk: SimDisk,
-    pub config: Config,
-    pub clock: SimClock,
-    pub due: Expectation,
-}
-
-impl Frozen {
-    /// A copy of the disk, to damage.
-    pub fn copy(&self) -> SimDisk {
-        self.disk.kill_image()
-    }
-
-    pub fn env(&self, disk: &SimDisk) -> Env {
-        sim::env_on(disk, &self.clock, self.config.seed)
-    }
-
-    pub fn clock_ms(&self) -> i64 {
-        self.env(&self.disk).clock.wall().0
-    }
-
-    pub fn open(&self, disk: &SimDisk) -> Result<Engine, OpenError> {
-        Engine::open(self.env(disk), self.config.options())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A key stands in it as a hash of 128 bits under a secret that is drawn anew for each pass (SipHash-2-4): clients choose
 //! keys, and two that met in one hash would make a record disappear. With a secret nobody can look for such keys, and by chance they
-//! meet once in 2^90 tries of a full map of millions.
+//! meet in one of 2^85 maps that are full.
 //!
 //! The table is cut into shards by the hash, each with open addressing of its own. A shard grows by half; while one does, both
 //! its old and its new memory count. So the whole never takes more than its bound, not even while it grows, and is

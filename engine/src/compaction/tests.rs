@@ -372,7 +372,81 @@ fn a_batch_that_lies_about_its_offsets_stays_and_is_not_believed() {
     }
     machine.drive.settle().expect("a healthy disk");
     machine.compact(|_| ());
-    let last = machine.read(1 << 20).into_iter().filter(|record| record.key == Some(vec![0, 1])).next_back();
+    let last = machine.read(1 << 20).into_iter().rfind(|record| record.key == Some(vec![0, 1]));
     assert_eq!(last.map(|record| record.offset), Some(17), "the last record of the key is there");
     assert!(machine.engine.stats().compaction_dropped_records > 0);
+}
+
+/// The figures of docs/decisions/0004-compaction.md:
+/// `cargo test --release -p headwater-engine --lib compaction::tests::speed -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::disallowed_methods, reason = "reads the processor time of its thread")]
+fn speed() {
+    let cpu = || {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+        Duration::from_nanos(stat.split(' ').next().and_then(|spent| spent.parse().ok()).expect("nanoseconds"))
+    };
+    for (what, codec, records, value_size, keys) in [
+        ("1 KiB records, 60 a batch", Codec::None, 60u64, 1024usize, 20_000u64),
+        ("100 B records, 150 a batch", Codec::None, 150, 100, 200_000),
+        ("100 B records, one a batch", Codec::None, 1, 100, 200_000),
+        ("100 B records, 150 a batch, lz4", Codec::Lz4, 150, 100, 200_000),
+        ("100 B records, 150 a batch, zstd", Codec::Zstd, 150, 100, 200_000),
+    ] {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/../target").expect("a folder");
+        let root = folder.path().join("data");
+        let options = Options { queued_bytes_max: 1 << 30, ..Options::new(root.clone()) };
+        let engine = Engine::open(crate::env::Env::real(&root).expect("a folder"), options).expect("an empty folder");
+        let mut drive = engine.drive().expect("not started");
+        let settings = [("cleanup.policy", "compact"), ("segment.bytes", "8388608")];
+        let settings = settings.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+        let created = engine.create_topic(NewTopic { name: TOPIC.to_owned(), partitions: 1, settings });
+        drive.settle().expect("a healthy disk");
+        let partition = created.wait_blocking().expect("a new topic").partition(0).expect("it has one");
+        let ack = engine.ack();
+        let (mut size, mut count) = (0u64, 0u64);
+        while size < 256 << 20 {
+            let mut builder = BatchBuilder::new().codec(codec);
+            for _ in 0..records {
+                count += 1;
+                let key = (count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % keys;
+                // Text that a codec makes half as long.
+                let value: Vec<u8> =
+                    (0..value_size).map(|at| b'a' + ((count as usize * 7 + at * at) % 11) as u8).collect();
+                builder.push(TimestampMs(1), Some(&key.to_be_bytes()), Some(&value), &[]).expect("short");
+            }
+            let batch = builder.build().expect("records");
+            size += records * (value_size as u64 + 16);
+            while partition.append(&batch, &ack).is_err() {
+                drive.settle().expect("a healthy disk");
+            }
+            if count % (records * 64) == 0 {
+                drive.commit().expect("a healthy disk");
+            }
+        }
+        drive.settle().expect("a healthy disk");
+        // What was queued behind a full WAL is in no checkpoint yet.
+        drive.settle().expect("a healthy disk");
+        let clock = engine.clock().clone();
+        let (began, spent) = (clock.monotonic(), cpu());
+        let mut read = Vec::new();
+        while drive.compact() {
+            read.push(engine.stats().compaction_read_bytes);
+            while drive.commit().expect("a healthy disk") {}
+        }
+        let (took, spent) = (clock.monotonic() - began, cpu() - spent);
+        let stats = engine.stats();
+        let mb = stats.compaction_read_bytes as f64 / 2e6;
+        println!(
+            "{what}: {mb:.0} MB, {count} records; {} passes, {} dropped, {:.0} MB written, {:.1} MiB map; {:.2} s, {:.2} s CPU, {:.0} MB/s",
+            stats.compactions,
+            stats.compaction_dropped_records,
+            stats.compaction_written_bytes as f64 / 1e6,
+            stats.compaction_map_bytes as f64 / f64::from(1 << 20),
+            took.as_secs_f64(),
+            spent.as_secs_f64(),
+            mb / took.as_secs_f64(),
+        );
+    }
 }

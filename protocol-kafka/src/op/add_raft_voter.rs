@@ -8,13 +8,16 @@ use crate::model::add_raft_voter::{AddRaftVoterRequest, AddRaftVoterResponse};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages;
 use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
 
 pub(crate) async fn handle(
     ctx: &Context,
     call: &Call,
     request: AddRaftVoterRequest,
 ) -> Result<AddRaftVoterResponse, Close> {
-    let failure = check_cluster(ctx, request.cluster_id.as_ref()).err().unwrap_or_else(|| {
+    let checked = check_cluster(ctx, request.cluster_id.as_ref())
+        .and_then(|()| check_voter("Add", request.voter_id, request.voter_directory_id));
+    let failure = checked.err().unwrap_or_else(|| {
         Failure::because(ResponseError::UnsupportedVersion, "This server is one node: no voter can be added to it")
     });
     ctx.count_error(call, failure.code());
@@ -32,4 +35,13 @@ pub(crate) fn check_cluster(ctx: &Context, meant: Option<&StrBytes>) -> Result<(
         }
         None => Ok(()),
     }
+}
+
+/// Checks that the request names a voter.
+pub(crate) fn check_voter(verb: &str, id: i32, directory: Uuid) -> Result<(), Failure> {
+    if id >= 0 && !directory.is_nil() {
+        return Ok(());
+    }
+    let message = format!("{verb} voter request didn't include a valid voter");
+    Err(Failure::because(ResponseError::InvalidRequest, message))
 }

@@ -85,5 +85,6 @@ fn check(ctx: &Context, wanted: &CreatePartitionsTopic) -> Result<(TopicId, u32)
             topics::check_assignment(ctx, &assignment.broker_ids)?;
         }
     }
+    topics::check_not_internal(&topic)?;
     Ok((topic.id(), total))
 }

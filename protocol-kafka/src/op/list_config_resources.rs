@@ -30,11 +30,11 @@ pub(crate) async fn handle(
         ConfigResource::default().with_resource_name(StrBytes::from_string(name)).with_resource_type(kind)
     };
     let mut resources = Vec::new();
+    for kind in [BROKER_LOGGER, BROKER].into_iter().filter(|kind| wanted.contains(kind)) {
+        resources.push(entry(ctx.options.node_id.to_string(), kind));
+    }
     if wanted.contains(&TOPIC) {
         resources.extend(topics::all(ctx).map(|topic| entry(topic.name().to_owned(), TOPIC)));
-    }
-    for kind in [BROKER, BROKER_LOGGER].into_iter().filter(|kind| wanted.contains(kind)) {
-        resources.push(entry(ctx.options.node_id.to_string(), kind));
     }
     Ok(ListConfigResourcesResponse::default().with_config_resources(resources))
 }

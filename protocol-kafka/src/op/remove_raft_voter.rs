@@ -1,6 +1,6 @@
 //! RemoveRaftVoter: the catalogue has one voter, which stays.
 
-use super::add_raft_voter::check_cluster;
+use super::add_raft_voter::{check_cluster, check_voter};
 use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::map::Failure;
@@ -18,12 +18,9 @@ pub(crate) async fn handle(
 }
 
 fn check(ctx: &Context, request: &RemoveRaftVoterRequest) -> Failure {
-    if let Err(failure) = check_cluster(ctx, request.cluster_id.as_ref()) {
-        return failure;
-    }
-    if request.voter_id < 0 {
-        let message = "Remove voter request didn't include a valid voter";
-        return Failure::because(ResponseError::InvalidRequest, message);
-    }
-    Failure::because(ResponseError::UnsupportedVersion, "This server is one node: its voter cannot be removed")
+    let checked = check_cluster(ctx, request.cluster_id.as_ref())
+        .and_then(|()| check_voter("Remove", request.voter_id, request.voter_directory_id));
+    checked.err().unwrap_or_else(|| {
+        Failure::because(ResponseError::UnsupportedVersion, "This server is one node: its voter cannot be removed")
+    })
 }

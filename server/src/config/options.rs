@@ -180,6 +180,26 @@ pub const OPTIONS: &[OptionRow] = &[
         },
     },
     OptionRow {
+        key: "topic.retention_check_seconds",
+        value_name: "SECONDS",
+        default: "60",
+        help: "How often old segments are looked for that may be deleted",
+        set: |config, text| {
+            config.engine.retention_interval = Duration::from_secs(parse_number(text, 1, 86_400)?);
+            Ok(())
+        },
+    },
+    OptionRow {
+        key: "topic.compaction_check_seconds",
+        value_name: "SECONDS",
+        default: "15",
+        help: "How often compacted topics are looked at, while there is nothing to compact",
+        set: |config, text| {
+            config.engine.compaction_interval = Duration::from_secs(parse_number(text, 1, 86_400)?);
+            Ok(())
+        },
+    },
+    OptionRow {
         key: "groups.initial_rebalance_delay_ms",
         value_name: "MS",
         default: "3000",
@@ -246,26 +266,6 @@ pub const OPTIONS: &[OptionRow] = &[
         help: "How often committed offsets are looked for that have expired",
         set: |config, text| {
             config.groups.retention_check_interval = Duration::from_secs(parse_number(text, 1, 86_400)?);
-            Ok(())
-        },
-    },
-    OptionRow {
-        key: "topic.retention_check_seconds",
-        value_name: "SECONDS",
-        default: "60",
-        help: "How often old segments are looked for that may be deleted",
-        set: |config, text| {
-            config.engine.retention_interval = Duration::from_secs(parse_number(text, 1, 86_400)?);
-            Ok(())
-        },
-    },
-    OptionRow {
-        key: "topic.compaction_check_seconds",
-        value_name: "SECONDS",
-        default: "15",
-        help: "How often compacted topics are looked at, while there is nothing to compact",
-        set: |config, text| {
-            config.engine.compaction_interval = Duration::from_secs(parse_number(text, 1, 86_400)?);
             Ok(())
         },
     },

@@ -98,20 +98,21 @@ def every_record_is_processed_while_members_come_go_and_crash(client: Client, ru
     watch = CommitWatch(client, run, options.group)
     members = [Child(run, topics, options)]
     until("a first record", lambda: members[0].records)
-    members.append(Child(run, topics, options))
+    members += [Child(run, topics, options) for _ in range(run.scale(2, 3))]
+    until("partitions for every member", lambda: all(member.owns for member in members))
     gone = []
     source = random.Random(11)
-    for step in range(run.scale(3, 20)):
-        time.sleep(source.uniform(0.5, 1.5))
-        if len(members) < 2 or len(members) < 5 and step % 2 == 0:
+    for step in range(run.scale(2, 20)):
+        time.sleep(source.uniform(0.3, 1.0))
+        if step % 2 == 1 and len(members) < 5:
             members.append(Child(run, topics, options))
+            continue
+        leaver = members.pop(source.randrange(len(members)))
+        gone.append(leaver)
+        if step % 4 == 2:
+            leaver.leave()
         else:
-            leaver = members.pop(source.randrange(len(members)))
-            gone.append(leaver)
-            if run.full and step % 4 == 1:
-                leaver.leave()
-            else:
-                leaver.crash()
+            leaver.crash()
     leaver = members.pop()
     gone.append(leaver)
     leaver.leave()
@@ -119,11 +120,14 @@ def every_record_is_processed_while_members_come_go_and_crash(client: Client, ru
 
     def is_quiet():
         owned = [partition for member in members for partition in member.owns]
-        return sorted(owned) == sorted(partitions) and watch.latest == {p: written[p] for p in partitions}
+        description = client.admin(run).describe(options.group)
+        return (
+            sorted(owned) == sorted(partitions)
+            and watch.latest == {partition: written[partition] for partition in partitions}
+            and (description.state, len(description.clients)) == ("Stable", len(members))
+        )
 
     until("a complete and disjoint assignment, and everything committed", is_quiet, 60)
-    description = client.admin(run).describe(options.group)
-    equal((description.state, len(description.clients)), ("Stable", len(members)), "the group at the end")
     watch.stop()
     for member in members:
         member.leave()
