@@ -8,7 +8,7 @@ use headwater_benches::kafka::process::Usage;
 use headwater_tests::calls;
 use headwater_tests::client::Client;
 use headwater_tests::server::{Server, Setup};
-use kafka_protocol::messages::FindCoordinatorRequest;
+use kafka_protocol::messages::{ApiVersionsRequest, FindCoordinatorRequest};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -107,16 +107,14 @@ async fn measure(
     topic: &str,
     partitions: usize,
 ) -> Result<()> {
-    let mut connecting = JoinSet::new();
+    // One after the other, each known to be taken: brokers refuse many at once.
+    let mut all = Vec::new();
     for group in &groups {
         for _ in 0..members {
-            let (group, topic) = (group.clone(), topic.to_owned());
-            connecting.spawn(async move { Member::connect(address, &group, &topic, partitions).await });
+            let mut member = Member::connect(address, group, topic, partitions).await?;
+            member.wire.call(0, &ApiVersionsRequest::default()).await?;
+            all.push(member);
         }
-    }
-    let mut all = Vec::new();
-    while let Some(member) = connecting.join_next().await {
-        all.push(member??);
     }
     let count = groups.len();
     for round in 0..4 {

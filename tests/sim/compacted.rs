@@ -18,11 +18,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// None for a topic that is not compacted.
-    pub fn of(settings: &BTreeMap<String, String>) -> Option<Policy> {
-        settings.get("cleanup.policy").filter(|policy| policy.contains("compact"))?;
+    pub fn is_compacted(settings: &BTreeMap<String, String>) -> bool {
+        settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    }
+
+    pub fn of(settings: &BTreeMap<String, String>) -> Policy {
         let retention = settings.get("delete.retention.ms").and_then(|text| text.parse().ok());
-        Some(Policy { delete_retention_ms: retention.unwrap_or(86_400_000) })
+        Policy { delete_retention_ms: retention.unwrap_or(86_400_000) }
     }
 }
 

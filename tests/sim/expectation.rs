@@ -1,7 +1,7 @@
 //! Holding an engine that was opened after a stop against what must be there.
 
 use crate::batches::Stored;
-use crate::compacted::{self, Policy};
+use crate::compacted;
 use crate::ensure;
 use crate::state::{Event, PartitionState, State};
 use bytes::Bytes;
@@ -106,7 +106,7 @@ pub fn compare(state: &State, engine: &Engine) -> Result<(), String> {
             let place = format!("{name}/{index}");
             let bytes = read_all(&partition).map_err(|why| format!("{place}: {why}"))?;
             let now = engine.clock().wall().0;
-            let compared = match Policy::of(&topic.settings) {
+            let compared = match topic.policy() {
                 None => compare_bytes(&due.batches, &bytes),
                 Some(policy) => compacted::left(due, &bytes.into(), due.log_start, policy, now).map(|_| ()),
             };

@@ -2,7 +2,7 @@
 //! there; never silently gone, never served wrong.
 
 use crate::batches::Recipe;
-use crate::compacted::{self, Policy};
+use crate::compacted;
 use crate::draw::{Draw, mix};
 use crate::ensure;
 use crate::expectation::{compare, read};
@@ -180,7 +180,7 @@ fn check_repair(frozen: &Frozen, disk: &SimDisk) {
         for (index, due) in topic.partitions.iter().enumerate() {
             let partition = found.partition(index as u32).expect("as many partitions");
             let all = crate::expectation::read_all(&partition).expect("readable");
-            if Policy::of(&topic.settings).is_some() {
+            if topic.policy().is_some() {
                 compacted::found(due, &all.into(), 0).expect("what was appended");
                 continue;
             }
@@ -334,7 +334,7 @@ fn read_around(frozen: &Frozen, engine: &Engine, what: &str) -> bool {
             let partition = found.partition(index as u32).expect("the catalogue is whole");
             assert_eq!(partition.bounds().high_watermark, Offset(due.next), "{what}");
             // Each read goes to an offset of its own, in an order that keeps caches from helping.
-            let policy = Policy::of(&topic.settings);
+            let policy = topic.policy();
             let now = engine.clock().wall().0;
             for from in (0..due.next).rev().step_by(3) {
                 for bytes_max in [1, 300, 1 << 20] {

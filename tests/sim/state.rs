@@ -1,6 +1,7 @@
 //! The naive model: topics as plain vectors of batches.
 
 use crate::batches::Stored;
+use crate::compacted::Policy;
 use headwater_engine::{Offset, TopicId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -132,7 +133,16 @@ pub struct TopicState {
     /// Not known until its creation was answered.
     pub id: Option<TopicId>,
     pub settings: BTreeMap<String, String>,
+    /// Whether it was compacted at any time: what went then does not come back.
+    pub was_compacted: bool,
     pub partitions: Vec<PartitionState>,
+}
+
+impl TopicState {
+    /// What compaction may have taken from it; none when it never was compacted.
+    pub fn policy(&self) -> Option<Policy> {
+        (self.was_compacted || Policy::is_compacted(&self.settings)).then(|| Policy::of(&self.settings))
+    }
 }
 
 /// All topics.
@@ -201,7 +211,8 @@ impl State {
         match event {
             Event::Create { key, name, partitions, settings, epoch } => {
                 let partitions = vec![PartitionState::new(*epoch); *partitions as usize];
-                let topic = TopicState { name: name.clone(), id: None, settings: settings.clone(), partitions };
+                let settings = settings.clone();
+                let topic = TopicState { name: name.clone(), id: None, settings, was_compacted: false, partitions };
                 self.topics.insert(*key, topic);
             }
             Event::AddPartitions { key, total, epoch } => {
@@ -211,6 +222,7 @@ impl State {
             }
             Event::Alter { key, settings } => {
                 if let Some(topic) = self.topics.get_mut(key) {
+                    topic.was_compacted |= Policy::is_compacted(&topic.settings);
                     topic.settings = settings.clone();
                 }
             }

@@ -1,7 +1,7 @@
 //! A simulated machine with an engine on it, driven by hand, and the model of what that engine was asked.
 
 use crate::batches::{Recipe, Stored};
-use crate::compacted::{self, Policy};
+use crate::compacted;
 use crate::draw::mix;
 use crate::ensure;
 use crate::expectation::{read, read_all};
@@ -592,7 +592,7 @@ impl World {
             let settings = handle.settings();
             for (index, partition) in topic.partitions.iter().enumerate() {
                 // Which records a compacted segment still has, and so how old and how large it is, is not known here.
-                let starts = match settings.compacts {
+                let starts = match topic.policy().is_some() {
                     true => partition.batches.iter().map(|batch| batch.end()).collect(),
                     false => partition.retention_starts(now, settings.retention_ms, settings.retention_bytes),
                 };
@@ -624,7 +624,7 @@ impl World {
             return Ok(());
         }
         let (bytes, next) = read(&partition, request).map_err(|why| format!("a read from {from}: {why}"))?;
-        if let Some(policy) = model.published.topics.get(&key).and_then(|topic| Policy::of(&topic.settings)) {
+        if let Some(policy) = model.published.topics.get(&key).and_then(|topic| topic.policy()) {
             let said = |why| format!("a read from {from}: {why}");
             let found = compacted::found(due, &bytes, from).map_err(said)?;
             ensure!(found.next == next.0, "a read from {from} says that it came to {next}, not {}", found.next);
@@ -663,8 +663,7 @@ impl World {
         let Some(due) = model.published.partition(key, index) else { return Ok(()) };
         let log_start = partition.bounds().log_start.0;
         let epoch_of = |offset: i64| due.batches.iter().find(|batch| batch.end() > offset).map_or(0, |b| b.epoch);
-        let kept: Vec<(i64, i64)> = match model.published.topics.get(&key).and_then(|topic| Policy::of(&topic.settings))
-        {
+        let kept: Vec<(i64, i64)> = match model.published.topics.get(&key).and_then(|topic| topic.policy()) {
             Some(policy) => {
                 let bytes = read_all(&partition).map_err(|why| format!("before looking for a time: {why}"))?.into();
                 let now = self.engine.clock().wall().0;

@@ -63,7 +63,7 @@ impl Job<'_> {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     if options.list {
         for suite in SUITES {
-            println!("{:16} {:5}  {}", suite.name, suite.tier.name(), suite.about);
+            println!("{:18} {:5}  {}", suite.name, suite.tier.name(), suite.about);
         }
         return Ok(true);
     }

@@ -90,6 +90,12 @@ impl Offsets {
         decided
     }
 
+    /// Whether something is committed for a topic, or on its way.
+    pub(crate) fn knows(&self, topic: &StrBytes) -> bool {
+        let is_queued = |queued: &Queued| queued.changes.iter().any(|(name, _, _)| name == topic);
+        self.durable.contains_key(topic) || self.queued.iter().any(is_queued)
+    }
+
     /// Whether nothing is committed, nor on its way.
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0 && self.queued.is_empty()

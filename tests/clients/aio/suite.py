@@ -1,5 +1,5 @@
-"""aiokafka, the client for asyncio. The cases are the shared ones: the client runs on one event loop on a thread of its own,
-and each call waits for its end there."""
+"""aiokafka, the client for asyncio. The cases are the shared ones: the client runs on one event loop on a thread of its
+own, and each call waits for its end there."""
 
 import asyncio
 import sys

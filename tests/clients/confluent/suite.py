@@ -1,5 +1,5 @@
-"""confluent-kafka, the Python binding of librdkafka: produce, fetch by position, administration, and with the shared cases
-groups. (A consumer of librdkafka must name a group, but with `assign` it does not join.)"""
+"""confluent-kafka, the Python binding of librdkafka: produce, fetch by position, administration, and with the shared
+cases groups. (A consumer of librdkafka must name a group, but with `assign` it does not join.)"""
 
 import sys
 import threading

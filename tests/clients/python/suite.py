@@ -1,4 +1,4 @@
-"""kafka-python, the pure Python client: produce, fetch by position, administration, and with the shared cases groups."""
+"""kafka-python, the pure Python client: produce, fetch by position, administration; groups with the shared cases."""
 
 import sys
 import threading

@@ -98,7 +98,7 @@ def every_record_is_processed_while_members_come_go_and_crash(client: Client, ru
     watch = CommitWatch(client, run, options.group)
     members = [Child(run, topics, options)]
     until("a first record", lambda: members[0].records)
-    members += [Child(run, topics, options) for _ in range(run.scale(2, 4))]
+    members += [Child(run, topics, options) for _ in range(run.scale(2, 3))]
     until("partitions for every member", lambda: all(member.owns for member in members))
     gone = []
     source = random.Random(11)

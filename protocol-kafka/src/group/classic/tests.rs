@@ -1,3 +1,5 @@
+//! The state machine by rule, and against a naive model.
+
 use super::*;
 
 #[path = "tests/model.rs"]

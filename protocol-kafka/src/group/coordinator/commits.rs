@@ -216,6 +216,9 @@ impl Inner {
 
     fn drop_topics(self: &Arc<Inner>, slot: &Arc<Slot>, names: &[TopicName]) {
         let Some(mut held) = slot.lock() else { return };
+        if !names.iter().any(|name| held.offsets.knows(&name.0)) {
+            return;
+        }
         let gone = held.offsets.decided().into_iter().filter(|(topic, _)| names.iter().any(|name| name.0 == *topic));
         let changes: Vec<Change> = gone.map(|(topic, partition)| (topic, partition, None)).collect();
         if changes.is_empty() {

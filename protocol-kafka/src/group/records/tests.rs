@@ -1,3 +1,5 @@
+//! Records as they are written, read back, and mutated.
+
 use super::*;
 use proptest::prelude::*;
 
