@@ -291,3 +291,31 @@ async fn the_topic_of_the_groups_is_made_when_it_is_needed_and_is_compacted() {
     assert_eq!(topic.partitions().len(), 3);
     assert_eq!(topic.settings().overrides().get("cleanup.policy").map(String::as_str), Some("compact"));
 }
+
+/// A client left while its JoinGroup waited for another member. What it had sent behind that had been read, so nothing more was,
+/// and nobody noticed: the connection stayed for as long as the client had said that a rebalance may take.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_behind_a_request_that_waits_is_missed_in_the_end() {
+    let mut options = options();
+    // Less than a new member has for its first generation, which would end it too.
+    options.limits.idle_max = Duration::from_secs(60);
+    let server = Server::start(options);
+    let mut first = server.connect();
+    let joined = alone(&mut first, "group").await;
+    let mut second = server.connect_with(1 << 16);
+    let new = id(&mut second.0, "group").await;
+    let since = tokio::time::Instant::now();
+    let mut request = join("group", &new);
+    request.rebalance_timeout_ms = i32::MAX;
+    second.0.send(JOIN, &request).await;
+    second.0.send(3, &FindCoordinatorRequest::default().with_key(name("group"))).await;
+    drop(second.0);
+    // The first member lives and does not rejoin.
+    while !second.1.is_finished() {
+        assert!(since.elapsed() < Duration::from_secs(100), "nobody has noticed");
+        beat(&mut first, "group", &joined).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let ended = second.1.await.unwrap();
+    assert!(matches!(ended, Ended::Idle), "{ended:?} after {:?}", since.elapsed());
+}

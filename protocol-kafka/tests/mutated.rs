@@ -374,7 +374,7 @@ async fn send(server: &Server, bytes: &[u8], piece: usize) -> Result<(), TestCas
     let ended = tokio::time::timeout(Duration::from_secs(20), async { (all.await, task.await) }).await;
     let Ok((_, ended)) = ended else { return Err(TestCaseError::fail("the connection hangs")) };
     match ended {
-        Ok(Ended::ByClient | Ended::Refused | Ended::Broken) => {}
+        Ok(Ended::ByClient | Ended::Refused | Ended::Broken | Ended::Idle) => {}
         other => return Err(TestCaseError::fail(format!("the connection ended as {other:?}"))),
     }
     whole_frames(&answers)
@@ -386,6 +386,8 @@ async fn prepare() -> (Server, Vec<Bytes>) {
     // A fetch whose wait was changed must not make the test slow.
     options.limits.fetch_wait_max = Duration::from_millis(5);
     options.limits.busy_wait_max = Duration::from_millis(5);
+    // Nor must a JoinGroup that waits for other members, with requests behind it.
+    options.limits.idle_max = Duration::from_millis(50);
     options.limits.fetch_sessions_max = 50;
     options.groups.topic_partitions = 4;
     options.groups.initial_rebalance_delay_ms = 0;

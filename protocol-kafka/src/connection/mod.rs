@@ -199,6 +199,13 @@ impl<T: Transport> Connection<T> {
         self.ahead.is_none() && self.current.is_none() && self.answers.is_empty() && self.out.is_empty()
     }
 
+    /// Whether a request waits for as long as the client says, and nothing would tell that the client has gone: another request
+    /// of it is read ahead, or was no request, and no more is read.
+    fn is_blind(&self) -> bool {
+        (self.ahead.is_some() || self.ending.is_some())
+            && self.current.as_ref().is_some_and(|(_, facts)| table::parks(facts.operation))
+    }
+
     /// Works on the request that is handled.
     fn poll_current(&mut self, cx: &mut task::Context<'_>) -> bool {
         let Some((running, _)) = &mut self.current else { return false };
@@ -394,10 +401,10 @@ impl<T: Transport> Connection<T> {
             && self.ending.is_none()
         {
             (deadline, Ended::Stalled)
-        } else if self.is_quiet() {
+        } else if self.is_quiet() || self.is_blind() {
             (self.active + limits.idle_max, Ended::Idle)
         } else {
-            // The engine is at work, or a fetch waits for records.
+            // The engine is at work, or a request waits for as long as the client says.
             return Poll::Pending;
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
