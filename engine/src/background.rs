@@ -126,6 +126,9 @@ impl Background {
         self.cell.catalogue.for_each_partition(|partition| {
             alive.extend(partition.published().segments.iter().map(|segment| segment.file));
         });
+        // Files that wait for a checkpoint go with it, not before: what a swap replaced is all there is of its records if that swap is
+        // lost to damage.
+        alive.extend(self.cell.dirty.lock().waiting_garbage());
         let is_old = |file: &&FileId| file.incarnation() < shared.incarnation;
         let mut swept = 0;
         for file in files.iter().filter(is_old).filter(|file| !alive.contains(file)) {

@@ -6,7 +6,7 @@
 
 use crate::call::Call;
 use crate::context::Context;
-use crate::limits::RESOURCES_ALTERED_MAX;
+use crate::limits::{RESOURCES_ALTERED_MAX, TOPIC_SETTINGS_BYTES_MAX};
 use crate::map::Failure;
 use crate::resource_config::{self, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, ResourceSetting, TOPIC};
 use crate::topic_config;
@@ -226,6 +226,11 @@ fn changed(
                     .ok_or_else(|| not_a_list(verb, name))?;
                 let value = wanted.get(name).cloned();
                 let value = value.unwrap_or_else(|| topic_config::server_value(setting, defaults).text);
+                // No list may become longer than all settings of a topic, and each item is looked for among the others.
+                if change.value().len() > TOPIC_SETTINGS_BYTES_MAX {
+                    let message = format!("The settings of one topic may take {TOPIC_SETTINGS_BYTES_MAX} bytes");
+                    return Err(Failure::because(ResponseError::InvalidConfig, message));
+                }
                 let mut items: Vec<&str> = value.split(',').filter(|item| !item.is_empty()).collect();
                 for item in items_of(change.value()) {
                     match (change.operation, items.iter().position(|known| *known == item)) {

@@ -52,6 +52,9 @@ pub(crate) const GROUP_RECORD_BYTES_MAX: usize = 16 << 20;
 /// Offsets committed by one group. Commits beyond it get INVALID_COMMIT_OFFSET_SIZE.
 pub(crate) const OFFSETS_PER_GROUP_MAX: usize = 500_000;
 
+/// Bytes of the records of one OffsetCommit. A larger one gets INVALID_COMMIT_OFFSET_SIZE.
+pub(crate) const COMMIT_RECORDS_BYTES_MAX: usize = 16 << 20;
+
 /// Keys in one FindCoordinator. Those beyond it are answered with a throttling error.
 pub(crate) const COORDINATOR_KEYS_MAX: usize = 10_000;
 

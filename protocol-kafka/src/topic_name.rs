@@ -30,6 +30,14 @@ pub(crate) fn fault(name: &str) -> Option<String> {
     }
 }
 
+/// As much of a text about a name as goes into an answer: a client may ask about a million partitions of a name that takes
+/// megabytes, and each gets a message.
+pub(crate) fn told(text: &str) -> &str {
+    const TOLD_MAX: usize = 512;
+    let end = (0..=TOLD_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
 /// Whether the name may not be made through Kafka.
 pub(crate) fn is_reserved(name: &str) -> bool {
     RESERVED.iter().any(|prefix| name.starts_with(prefix))

@@ -397,7 +397,17 @@ async fn prepare() -> (Server, Vec<Bytes>) {
     let id = Uuid::from_bytes(topic.id().0);
     let templates = TABLE
         .iter()
-        .flat_map(|row| harness::versions(row.key).map(move |version| request(row.key, version, id)))
+        .flat_map(|row| {
+            // An operation with one version is drawn as often as others.
+            let versions: Vec<i16> = harness::versions(row.key).collect();
+            let draws = versions.len().max(6);
+            versions
+                .into_iter()
+                .cycle()
+                .take(draws)
+                .map(move |version| request(row.key, version, id))
+                .collect::<Vec<_>>()
+        })
         .collect();
     (server, templates)
 }

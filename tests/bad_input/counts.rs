@@ -2,6 +2,7 @@
 //! string's length, the request announces billions of elements that are not there.
 
 use crate::besides::{besides, connect, read_to_end, send};
+use crate::samples;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use headwater_tests::batch::{self, Codec, Source};
@@ -42,14 +43,15 @@ const ABSURD: [&[u8]; 7] = [
 /// Frames by request type: each version that the server takes and that can say what the request wants to say.
 type Frames = BTreeMap<i16, Vec<Vec<u8>>>;
 
-struct Samples {
+pub struct Samples {
     /// The highest version of each request that the server takes.
     highest: BTreeMap<i16, i16>,
     frames: Frames,
 }
 
 impl Samples {
-    fn add<R: Request>(&mut self, request: &R) {
+    /// Adds a request, at each version that can say it.
+    pub fn add<R: Request>(&mut self, request: &R) {
         let Some(&highest) = self.highest.get(&R::KEY) else { return };
         let versions = 0..=highest;
         let frames = versions.filter_map(|version| client::frame(version, 7, request).ok()).map(|frame| frame.to_vec());
@@ -109,6 +111,8 @@ fn samples(address: SocketAddr) -> Result<Samples> {
     all.add(&DescribeClusterRequest::default());
     let topic = TopicRequest::default().with_name(name);
     all.add(&DescribeTopicPartitionsRequest::default().with_topics(vec![topic]));
+    samples::groups(&mut all);
+    samples::administration(&mut all);
     Ok(all)
 }
 

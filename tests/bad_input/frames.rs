@@ -49,7 +49,6 @@ fn refused() -> Vec<(&'static str, Vec<u8>)> {
         ("tags without number", framed(3, 12, &[255, 255, 255, 255, 255, 255, 15])),
         ("a tag longer than the frame", framed(3, 12, &[255, 255, 1, 0, 255, 255, 255, 255, 7])),
         ("a varint that never ends", framed(3, 12, &[255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255])),
-        ("a client id that is no text", framed(3, 1, &[0, 4, 255, 254, 253, 252, 255, 255, 255, 255])),
         ("a TLS hello", tls_hello.to_vec()),
         ("an HTTP request", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_vec()),
         ("an HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),

@@ -14,6 +14,7 @@ mod filesystem;
 mod frames;
 mod full_disk;
 mod ledger;
+mod samples;
 mod unread;
 
 /// Below the target folder, so that it lies on a disk and not in memory.

@@ -63,6 +63,11 @@ impl DirtySet {
         self.partitions.is_empty() && self.topics.is_empty() && self.garbage.is_empty() && !self.has_new_producers
     }
 
+    /// The files that wait to be unlinked.
+    pub fn waiting_garbage(&self) -> impl Iterator<Item = FileId> {
+        self.garbage.iter().map(|(_, file)| *file)
+    }
+
     /// Whether files wait to be unlinked.
     pub fn has_garbage(&self) -> bool {
         !self.garbage.is_empty()

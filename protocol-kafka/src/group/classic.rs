@@ -354,9 +354,10 @@ impl Group {
         self.state_time = now.wall;
     }
 
-    /// The longest time that a member wants to have for rejoining.
+    /// The longest time that a member wants to have for rejoining. Clients may say nothing, or less; a wait that is over before it
+    /// begins would be begun and ended for ever where only static members are left.
     fn rebalance_timeout_ms(&self) -> i32 {
-        self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0)
+        self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0).max(1)
     }
 
     fn all_joined(&self) -> bool {

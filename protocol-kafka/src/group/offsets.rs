@@ -6,7 +6,8 @@
 use super::records::Committed;
 use headwater_engine::Ack;
 use kafka_protocol::protocol::StrBytes;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use uuid::Uuid;
 
 /// A committed offset that changes; none when it goes.
 pub(crate) type Change = (StrBytes, i32, Option<Committed>);
@@ -77,14 +78,18 @@ impl Offsets {
         self.durable.iter()
     }
 
-    /// What there is when everything queued is durable: topics and partitions.
-    pub(crate) fn decided(&self) -> HashSet<(StrBytes, i32)> {
-        let durable = self.durable.iter().flat_map(|(topic, all)| all.keys().map(|index| (topic.clone(), *index)));
-        let mut decided: HashSet<(StrBytes, i32)> = durable.collect();
+    /// What there is when everything queued is durable: topics and partitions, with the topic's id where it is known.
+    pub(crate) fn decided(&self) -> HashMap<(StrBytes, i32), Option<Uuid>> {
+        let each = |(topic, all): (&StrBytes, &BTreeMap<i32, Committed>)| {
+            let each = all.iter().map(|(index, committed)| ((topic.clone(), *index), committed.topic_id));
+            each.collect::<Vec<_>>()
+        };
+        let mut decided: HashMap<(StrBytes, i32), Option<Uuid>> = self.durable.iter().flat_map(each).collect();
         for (topic, partition, committed) in self.queued.iter().flat_map(|queued| &queued.changes) {
+            let key = (topic.clone(), *partition);
             match committed {
-                Some(_) => decided.insert((topic.clone(), *partition)),
-                None => decided.remove(&(topic.clone(), *partition)),
+                Some(committed) => decided.insert(key, committed.topic_id),
+                None => decided.remove(&key),
             };
         }
         decided
@@ -140,7 +145,7 @@ mod tests {
         offsets.settle();
         assert_eq!(offsets.get(&topic(), 0).map(|c| c.offset), Some(3));
         offsets.queue(Ack::default(), vec![(topic(), 0, None), (topic(), 1, Some(committed(9)))]);
-        assert_eq!(offsets.decided(), HashSet::from([(topic(), 1)]));
+        assert_eq!(offsets.decided(), HashMap::from([((topic(), 1), None)]));
         offsets.settle();
         assert_eq!((offsets.get(&topic(), 0), offsets.count(), offsets.bytes()), (None, 1, 1));
     }

@@ -3,7 +3,7 @@
 use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::map::Failure;
-use crate::topics;
+use crate::{topic_name, topics};
 use headwater_engine::Topic;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::alter_partition_reassignments_request::ReassignablePartition;
@@ -43,7 +43,9 @@ pub(crate) async fn handle(
 
 fn check(ctx: &Context, topic: Option<&Topic>, name: &str, wanted: &ReassignablePartition) -> Result<(), Failure> {
     let unknown = |what: String| Err(Failure::because(ResponseError::UnknownTopicOrPartition, what));
-    let Some(topic) = topic else { return unknown(format!("Unable to find a topic named {name}.")) };
+    let Some(topic) = topic else {
+        return unknown(format!("Unable to find a topic named {}.", topic_name::told(name)));
+    };
     let index = wanted.partition_index;
     if topics::partition(topic, index).is_none() {
         return unknown(format!("Unable to find partition {name}:{index}."));

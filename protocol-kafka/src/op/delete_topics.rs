@@ -78,13 +78,13 @@ pub(crate) async fn handle(
         let (name, id) = (Some(map::topic_name(topic.name())), map::topic_id(topic.id()));
         answers.push(refusal(name, id, Failure::because(ResponseError::PolicyViolation, why)));
     }
-    let mut gone = Vec::new();
+    let mut gone = HashMap::new();
     let pending: Vec<_> = found.into_iter().map(|topic| (ctx.engine.delete_topic(topic.id()), topic)).collect();
     for (deleted, topic) in pending {
         let (name, id) = (Some(map::topic_name(topic.name())), map::topic_id(topic.id()));
         answers.push(match deleted.await {
             Ok(()) => {
-                gone.extend(name.clone());
+                gone.insert(crate::group::text(topic.name()), id);
                 DeletableTopicResult::default().with_name(name).with_topic_id(id)
             }
             Err(error) => refusal(name, id, error.into()),

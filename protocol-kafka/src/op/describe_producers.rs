@@ -23,9 +23,10 @@ pub(crate) async fn handle(
     let mut response = DescribeProducersResponse::default();
     for topic in request.topics {
         let known = topics::by_name(ctx, &topic.name);
+        let fault = if known.is_none() { topic_name::fault(&topic.name) } else { None };
         let mut partitions = Vec::new();
         for index in topic.partition_indexes {
-            let found = producers(known.as_deref(), &topic.name, index, room);
+            let found = producers(known.as_deref(), fault.as_deref(), index, room);
             let (failure, producers) = match found {
                 Ok(producers) => (None, producers),
                 Err(failure) => (Some(failure), Vec::new()),
@@ -47,10 +48,16 @@ pub(crate) async fn handle(
     Ok(response)
 }
 
-fn producers(topic: Option<&Topic>, name: &str, index: i32, room: usize) -> Result<Vec<KnownProducer>, Failure> {
+fn producers(
+    topic: Option<&Topic>,
+    fault: Option<&str>,
+    index: i32,
+    room: usize,
+) -> Result<Vec<KnownProducer>, Failure> {
     let Some(topic) = topic else {
-        return Err(match topic_name::fault(name) {
+        return Err(match fault {
             Some(fault) => {
+                let fault = topic_name::told(fault);
                 Failure::because(ResponseError::InvalidTopicException, format!("Topic name is invalid: {fault}"))
             }
             None => Failure::because(

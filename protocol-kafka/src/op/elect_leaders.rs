@@ -3,7 +3,7 @@
 use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::map::{self, Failure};
-use crate::topics;
+use crate::{topic_name, topics};
 use headwater_engine::Topic;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
@@ -47,7 +47,7 @@ pub(crate) async fn handle(
                 .with_error_code(failure.code())
                 .with_error_message(failure.message())
         });
-        let results = results.collect();
+        let results: Vec<PartitionResult> = results.collect();
         response
             .replica_election_results
             .push(ReplicaElectionResult::default().with_topic(topic.topic).with_partition_result(results));
@@ -58,7 +58,7 @@ pub(crate) async fn handle(
 fn outcome(topic: Option<&Topic>, name: &str, index: i32) -> Failure {
     let unknown = |what: String| Failure::because(ResponseError::UnknownTopicOrPartition, what);
     match topic {
-        None => unknown(format!("No such topic as {name}")),
+        None => unknown(format!("No such topic as {}", topic_name::told(name))),
         Some(topic) if topics::partition(topic, index).is_none() => {
             unknown(format!("No such partition as {name}-{index}"))
         }

@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::group::State;
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -28,9 +29,10 @@ pub(crate) async fn handle(
     let is_wanted = |wanted: &[StrBytes], value: &str| {
         wanted.is_empty() || wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
-    let listed = listed.into_iter().filter(|group| {
-        is_wanted(&request.states_filter, group.state.name()) && is_wanted(&request.types_filter, CLASSIC)
-    });
+    // The filters are as long as the client makes them: each is looked through once, not once for each group.
+    let states = State::ALL.map(|state| (state, is_wanted(&request.states_filter, state.name())));
+    let is_of_type = is_wanted(&request.types_filter, CLASSIC);
+    let listed = listed.into_iter().filter(|group| is_of_type && states.contains(&(group.state, true)));
     let groups = listed.map(|group| {
         ListedGroup::default()
             .with_group_id(group.id.into())

@@ -6,6 +6,7 @@ use crate::group::{Committed, Offsets};
 use crate::limits::OFFSETS_FETCHED_BYTES_MAX;
 use crate::model::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use crate::{map, topics};
+use headwater_engine::Topic;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
@@ -138,8 +139,9 @@ fn some(
     } else {
         topic.name.0.clone()
     };
+    let there = topics::by_name(ctx, &name);
     let partitions = topic.partition_indexes.iter().map(|index| {
-        let committed = offsets.and_then(|offsets| offsets.get(&name, *index));
+        let committed = offsets.and_then(|offsets| offsets.get(&name, *index)).filter(|it| is_of(it, there.as_deref()));
         match committed {
             Some(committed) if room.takes(1, committed.metadata.len()) => known(*index, committed),
             Some(_) => unknown(*index).with_error_code(ResponseError::ThrottlingQuotaExceeded.code()),
@@ -151,7 +153,9 @@ fn some(
 
 fn all(ctx: &Context, version: i16, offsets: &Offsets) -> Vec<OffsetFetchResponseTopics> {
     let topics = offsets.iter().filter_map(|(name, partitions)| {
-        let partitions = partitions.iter().map(|(index, committed)| known(*index, committed));
+        let there = topics::by_name(ctx, name);
+        let partitions = partitions.iter().filter(|(_, committed)| is_of(committed, there.as_deref()));
+        let partitions = partitions.map(|(index, committed)| known(*index, committed));
         let answer = OffsetFetchResponseTopics::default().with_partitions(partitions.collect());
         if version >= BY_ID {
             // A topic that is being deleted has no id to name it by.
@@ -161,6 +165,15 @@ fn all(ctx: &Context, version: i16, offsets: &Offsets) -> Vec<OffsetFetchRespons
         }
     });
     topics.collect()
+}
+
+/// Whether an offset was committed for the topic that has its name now. An offset of a topic that was deleted is on its way out;
+/// until it has gone it must not place anybody in another topic.
+fn is_of(committed: &Committed, there: Option<&Topic>) -> bool {
+    match (committed.topic_id, there) {
+        (Some(id), Some(topic)) => map::topic_id(topic.id()) == id,
+        _ => true,
+    }
 }
 
 fn known(index: i32, committed: &Committed) -> OffsetFetchResponsePartitions {

@@ -95,7 +95,7 @@ impl Coordinator {
                 return Err(ResponseError::NonEmptyGroup);
             }
             let offsets = held.offsets.decided();
-            let changes: Vec<Change> = offsets.into_iter().map(|(topic, partition)| (topic, partition, None)).collect();
+            let changes: Vec<Change> = offsets.into_keys().map(|(topic, partition)| (topic, partition, None)).collect();
             let ack = self.0.queue(slot, held, now, changes, Some(())).map_err(|error| Unavailable::from(error).0)?;
             self.0.forget(slot, held);
             Ok(ack)

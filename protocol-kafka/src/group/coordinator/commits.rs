@@ -5,15 +5,16 @@ use super::super::offsets::Change;
 use super::super::records::{self, Committed};
 use super::{Coordinator, Held, Inner, Moment, Slot, Unavailable};
 use crate::context::Context;
-use crate::limits::{GROUPS_BYTES_MAX, OFFSETS_PER_GROUP_MAX};
+use crate::limits::{COMMIT_RECORDS_BYTES_MAX, GROUPS_BYTES_MAX, OFFSETS_PER_GROUP_MAX};
 use headwater_engine::{Ack, AppendError};
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::TopicName;
 use kafka_protocol::protocol::StrBytes;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// A partition's offset in a commit.
 #[derive(Clone, Debug)]
@@ -104,6 +105,11 @@ impl Coordinator {
             if is_too_much || held.offsets.count().saturating_add(partitions.len()) > OFFSETS_PER_GROUP_MAX {
                 return Err(Refused::Error(ResponseError::InvalidCommitOffsetSize));
             }
+            // Each record's key holds the group's id: a small request could ask for large records.
+            let size = |part: &CommitPartition| id.len() + part.topic.len() + part.committed.metadata.len() + 64;
+            if partitions.iter().map(size).sum::<usize>() > COMMIT_RECORDS_BYTES_MAX {
+                return Err(Refused::Error(ResponseError::InvalidCommitOffsetSize));
+            }
             let changes =
                 partitions.iter().map(|part| (part.topic.clone(), part.partition, Some(part.committed.clone())));
             match self.0.queue(slot, held, now, changes.collect(), None) {
@@ -154,12 +160,13 @@ impl Coordinator {
             }
             let there = held.offsets.decided();
             let mut changes: Vec<Change> = Vec::new();
+            let mut deleted = HashSet::new();
             let outcomes = partitions.iter().map(|(topic, partition)| {
                 if held.group.is_subscribed(topic) {
                     return Err(ResponseError::GroupSubscribedToTopic);
                 }
                 let key = (topic.clone(), *partition);
-                if there.contains(&key) {
+                if there.contains_key(&key) && deleted.insert(key.clone()) {
                     changes.push((key.0, key.1, None));
                 }
                 Ok(())
@@ -178,12 +185,12 @@ impl Coordinator {
     }
 
     /// Topics are gone: what groups committed for them goes too.
-    pub(crate) async fn topics_deleted(&self, names: &[TopicName]) {
+    pub(crate) async fn topics_deleted(&self, topics: &HashMap<StrBytes, Uuid>) {
         let Some(opened) = self.0.opened.get() else { return };
         for shard in &opened.shards {
             let slots: Vec<Arc<Slot>> = shard.groups.read().values().cloned().collect();
             for slot in slots {
-                self.0.drop_topics(&slot, names);
+                self.0.drop_topics(&slot, topics);
             }
             tokio::task::yield_now().await;
         }
@@ -214,13 +221,16 @@ impl Inner {
         Ok(ack)
     }
 
-    fn drop_topics(self: &Arc<Inner>, slot: &Arc<Slot>, names: &[TopicName]) {
+    fn drop_topics(self: &Arc<Inner>, slot: &Arc<Slot>, topics: &HashMap<StrBytes, Uuid>) {
         let Some(mut held) = slot.lock() else { return };
-        if !names.iter().any(|name| held.offsets.knows(&name.0)) {
+        if !topics.keys().any(|name| held.offsets.knows(name)) {
             return;
         }
-        let gone = held.offsets.decided().into_iter().filter(|(topic, _)| names.iter().any(|name| name.0 == *topic));
-        let changes: Vec<Change> = gone.map(|(topic, partition)| (topic, partition, None)).collect();
+        // Not those of another topic that has the name by now.
+        let is_gone =
+            |name: &StrBytes, id: Option<Uuid>| topics.get(name).is_some_and(|gone| id.is_none_or(|id| id == *gone));
+        let gone = held.offsets.decided().into_iter().filter(|((name, _), id)| is_gone(name, *id));
+        let changes: Vec<Change> = gone.map(|((topic, partition), _)| (topic, partition, None)).collect();
         if changes.is_empty() {
             return;
         }

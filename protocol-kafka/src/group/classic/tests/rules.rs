@@ -406,3 +406,19 @@ fn the_topics_of_consumers_are_known() {
     table.leave("a", None).unwrap();
     assert!(!table.group.is_subscribed(&text("orders")));
 }
+
+/// A static member came back with no time to rebalance. When a pending id then left, the wait for it was begun and over at once,
+/// and begun again, for ever, under the group's lock.
+#[test]
+fn no_time_to_rebalance_is_a_short_time() {
+    for timeout in [0, -1, i32::MIN] {
+        let mut table = Table::new();
+        table.join(static_join("i", "", "a1"));
+        table.sync(sync_as("a1", 1, &[("a1", "x")]));
+        table.join(Join { rebalance_timeout_ms: timeout, ..static_join("i", "", "a2") });
+        assert_eq!(table.group.state(), State::Stable);
+        table.join(Join { id_required: true, ..join("", "pending") });
+        assert_eq!(table.leave("pending", None), Ok(()));
+        assert_eq!(table.group.state(), State::PreparingRebalance);
+    }
+}
