@@ -12,6 +12,7 @@ import os
 import random
 import signal
 import socket
+import sys
 import time
 import traceback
 import uuid
