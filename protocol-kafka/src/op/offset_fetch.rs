@@ -45,9 +45,6 @@ pub(crate) async fn handle(
         });
         return Ok(OffsetFetchResponse::default().with_groups(groups.collect()));
     }
-    if call.version == 1 && request.topics.is_none() {
-        return Err(Close::Refused("null where version 1 allows none"));
-    }
     let group = OffsetFetchRequestGroup {
         group_id: request.group_id,
         topics: request.topics,
@@ -154,12 +151,12 @@ fn some(
 fn all(ctx: &Context, version: i16, offsets: &Offsets) -> Vec<OffsetFetchResponseTopics> {
     let topics = offsets.iter().filter_map(|(name, partitions)| {
         let there = topics::by_name(ctx, name);
-        let partitions = partitions.iter().filter(|(_, committed)| is_of(committed, there.as_deref()));
-        let partitions = partitions.map(|(index, committed)| known(*index, committed));
-        let answer = OffsetFetchResponseTopics::default().with_partitions(partitions.collect());
+        let shown = partitions.iter().filter(|(_, committed)| is_of(committed, there.as_deref()));
+        let shown = shown.map(|(index, committed)| known(*index, committed)).collect();
+        let answer = OffsetFetchResponseTopics::default().with_partitions(shown);
         if version >= BY_ID {
             // A topic that is being deleted has no id to name it by.
-            topics::by_name(ctx, name).map(|topic| answer.with_topic_id(map::topic_id(topic.id())))
+            there.map(|topic| answer.with_topic_id(map::topic_id(topic.id())))
         } else {
             Some(answer.with_name(TopicName(name.clone())))
         }

@@ -96,7 +96,7 @@ impl Coordinator {
             }
             let offsets = held.offsets.decided();
             let changes: Vec<Change> = offsets.into_keys().map(|(topic, partition)| (topic, partition, None)).collect();
-            let ack = self.0.queue(slot, held, now, changes, Some(())).map_err(|error| Unavailable::from(error).0)?;
+            let ack = self.0.queue(slot, held, now, changes, true).map_err(|error| Unavailable::from(error).0)?;
             self.0.forget(slot, held);
             Ok(ack)
         });

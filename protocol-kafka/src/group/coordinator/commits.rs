@@ -112,7 +112,7 @@ impl Coordinator {
             }
             let changes =
                 partitions.iter().map(|part| (part.topic.clone(), part.partition, Some(part.committed.clone())));
-            match self.0.queue(slot, held, now, changes.collect(), None) {
+            match self.0.queue(slot, held, now, changes.collect(), false) {
                 Ok(ack) => Ok(Queued { slot: slot.clone(), ack }),
                 Err(AppendError::Busy) => Err(Refused::Busy),
                 Err(error) => Err(Unavailable::from(error).into()),
@@ -175,7 +175,7 @@ impl Coordinator {
             if changes.is_empty() {
                 return Ok((outcomes, None));
             }
-            match self.0.queue(slot, held, now, changes, None) {
+            match self.0.queue(slot, held, now, changes, false) {
                 Ok(ack) => Ok((outcomes, Some(Queued { slot: slot.clone(), ack }))),
                 Err(AppendError::Busy) => Err(Refused::Busy),
                 Err(error) => Err(Unavailable::from(error).into()),
@@ -205,13 +205,13 @@ impl Inner {
         held: &mut Held,
         now: Moment,
         changes: Vec<Change>,
-        end: Option<()>,
+        ends: bool,
     ) -> Result<Ack, AppendError> {
         let changed = changes.iter().map(|(topic, partition, committed)| {
             let key = records::offset_key(&slot.id, topic, *partition);
             (key, committed.as_ref().map(Committed::write))
         });
-        let end = end.map(|()| (records::group_key(&slot.id), None));
+        let end = ends.then(|| (records::group_key(&slot.id), None));
         let batch: Vec<_> = changed.chain(end).collect();
         let ack = self.engine.ack();
         if !batch.is_empty() {
@@ -235,7 +235,7 @@ impl Inner {
             return;
         }
         let _ = self.act(slot, &mut held, |slot, held, now, _| {
-            if let Err(error) = self.queue(slot, held, now, changes, None) {
+            if let Err(error) = self.queue(slot, held, now, changes, false) {
                 // They show no topic's records: loading leaves them out too, by the topic's id.
                 tracing::warn!(group = &*slot.id, %error, "offsets of a deleted topic stay until the next start");
             }

@@ -145,7 +145,7 @@ impl Inner {
             let slot = Arc::new(Slot::new(id.clone(), index, group, offsets));
             let mut held = slot.held.lock();
             if !gone.is_empty()
-                && let Err(error) = self.queue(&slot, &mut held, now, gone, None)
+                && let Err(error) = self.queue(&slot, &mut held, now, gone, false)
             {
                 tracing::warn!(group = &*id, %error, "offsets of a deleted topic stay until the next start");
             }

@@ -60,7 +60,7 @@ impl Inner {
             if count == 0 && !ends {
                 return;
             }
-            match self.queue(slot, held, now, expired, ends.then_some(())) {
+            match self.queue(slot, held, now, expired, ends) {
                 Ok(_) if ends => self.forget(slot, held),
                 Ok(_) => {}
                 Err(error) => tracing::warn!(group = &*slot.id, %error, "expired offsets stay until the next look"),
