@@ -1,8 +1,11 @@
 //! Bounds on what one request of the admin kind may ask for. A small request can ask for a large answer; these keep it in
 //! proportion. The bounds on connections, requests and memory are the listener's, in `headwater_protocol::Limits`.
 
+use crate::call::Close;
 use crate::context::Context;
+use crate::map::Failure;
 use headwater_protocol::budget::Charge;
+use kafka_protocol::protocol::StrBytes;
 
 /// Partitions in one answer of DescribeTopicPartitions, whatever the client asks for (`max.request.partition.size.limit`).
 pub(crate) const PARTITIONS_DESCRIBED_MAX: usize = 2_000;
@@ -42,9 +45,13 @@ pub(crate) const GROUP_TEXT_BYTES_MAX: usize = 32_000;
 /// Protocols that one member may support. With more, JoinGroup gets INCONSISTENT_GROUP_PROTOCOL.
 pub(crate) const GROUP_PROTOCOLS_MAX: usize = 100;
 
-/// Bytes of members' metadata and assignments, and of what is said beside committed offsets, of all groups together. When they
-/// are used up, JoinGroup gets POLICY_VIOLATION, and OffsetCommit INVALID_COMMIT_OFFSET_SIZE.
+/// Bytes of memory, about, of all groups together: their members, ids that are given out, offsets. When they are used up, new
+/// groups and members get POLICY_VIOLATION, and OffsetCommit INVALID_COMMIT_OFFSET_SIZE.
 pub(crate) const GROUPS_BYTES_MAX: usize = 512 << 20;
+
+/// Bytes of memory, about, of the members of one group: its leader gets all of them in one answer. A member that makes it larger
+/// gets GROUP_MAX_SIZE_REACHED.
+pub(crate) const GROUP_BYTES_MAX: usize = 32 << 20;
 
 /// Bytes of a group's record. A leader whose assignment makes it larger gets UNKNOWN_SERVER_ERROR, as from the reference.
 pub(crate) const GROUP_RECORD_BYTES_MAX: usize = 16 << 20;
@@ -52,11 +59,12 @@ pub(crate) const GROUP_RECORD_BYTES_MAX: usize = 16 << 20;
 /// Offsets committed by one group. Commits beyond it get INVALID_COMMIT_OFFSET_SIZE.
 pub(crate) const OFFSETS_PER_GROUP_MAX: usize = 500_000;
 
-/// Bytes of the records of one OffsetCommit. A larger one gets INVALID_COMMIT_OFFSET_SIZE.
-pub(crate) const COMMIT_RECORDS_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a batch of offsets: what the reference's topic of offsets takes by default. A larger OffsetCommit gets
+/// INVALID_COMMIT_OFFSET_SIZE, as there.
+pub(crate) const OFFSETS_BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// Keys in one FindCoordinator. Those beyond it are answered with a throttling error.
-pub(crate) const COORDINATOR_KEYS_MAX: usize = 10_000;
+/// Groups in one request about groups. One that names more closes its connection.
+pub(crate) const GROUPS_NAMED_MAX: usize = 100_000;
 
 /// Bytes of members, about, in one answer of DescribeGroups. Groups beyond it are answered with a throttling error.
 pub(crate) const GROUPS_DESCRIBED_BYTES_MAX: usize = 64 << 20;
@@ -67,9 +75,48 @@ pub(crate) const OFFSETS_FETCHED_BYTES_MAX: usize = 128 << 20;
 /// Partitions of all groups whose lag the metrics show. The others are counted in `headwater_group_lag_left_out`.
 pub(crate) const GROUP_LAGS_MAX: usize = 10_000;
 
+/// Bytes of messages in one answer that has one for each item. Items beyond it have their error's number alone.
+const MESSAGES_BYTES_MAX: usize = 4 << 20;
+
+/// What is left of them.
+pub(crate) struct Messages(usize);
+
+impl Messages {
+    /// For a new answer.
+    pub(crate) fn new() -> Messages {
+        Messages(MESSAGES_BYTES_MAX)
+    }
+
+    /// A failure's message, if it fits.
+    pub(crate) fn take(&mut self, failure: &Failure) -> Option<StrBytes> {
+        self.0 = self.0.checked_sub(failure.message.as_ref()?.len())?;
+        failure.message()
+    }
+}
+
+/// Looks that a request does not name more groups than one may.
+pub(crate) fn check_groups(named: usize) -> Result<(), Close> {
+    if named > GROUPS_NAMED_MAX { Err(Close::Refused("a request that names too many groups")) } else { Ok(()) }
+}
+
 /// Accounts for an answer of about `bytes` while it is being made: new requests wait when it is much.
 pub(crate) fn account(ctx: &Context, bytes: usize) -> Charge {
     let mut charge = Charge::new(&ctx.budget);
     charge.grow_at_once(bytes as u64);
     charge
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::error::ResponseError;
+
+    #[test]
+    fn messages_end_when_an_answer_has_enough_of_them() {
+        let failure = Failure::because(ResponseError::InvalidRequest, "x".repeat(1 << 20));
+        let mut messages = Messages::new();
+        let taken = (0..1_000).filter(|_| messages.take(&failure).is_some()).count();
+        assert_eq!(taken, MESSAGES_BYTES_MAX >> 20);
+        assert_eq!(messages.take(&Failure::new(ResponseError::InvalidRequest)), None);
+    }
 }

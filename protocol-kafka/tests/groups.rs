@@ -4,8 +4,9 @@ mod harness;
 
 use bytes::Bytes;
 use harness::{Client, Server, engine_options, name};
-use headwater_engine::Engine;
+use headwater_engine::batch::headers;
 use headwater_engine::env::Env;
+use headwater_engine::{Engine, Read, ReadRequest};
 use headwater_protocol::Phase;
 use headwater_protocol::metrics::Ended;
 use headwater_protocol_kafka::Options;
@@ -15,11 +16,13 @@ use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartiti
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    DeleteTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, SyncGroupRequest,
-    SyncGroupResponse,
+    DeleteGroupsRequest, DeleteTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest, HeartbeatRequest,
+    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest,
+    SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -318,4 +321,104 @@ async fn a_client_that_leaves_behind_a_request_that_waits_is_missed_in_the_end()
     }
     let ended = second.1.await.unwrap();
     assert!(matches!(ended, Ended::Idle), "{ended:?} after {:?}", since.elapsed());
+}
+
+/// A commit of these partitions of topic orders, with nothing said beside them.
+fn commit_of(group: &str, partitions: std::ops::Range<i32>) -> OffsetCommitRequest {
+    let partitions = partitions.map(|index| OffsetCommitRequestPartition::default().with_partition_index(index));
+    let topic =
+        OffsetCommitRequestTopic::default().with_name(name("orders").into()).with_partitions(partitions.collect());
+    OffsetCommitRequest::default()
+        .with_group_id(name(group).into())
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic])
+}
+
+#[tokio::test]
+async fn a_large_group_goes_in_batches_of_ordinary_size() {
+    let server = Server::start(options());
+    server.topic("orders", 100, &[]).await;
+    let mut client = server.connect();
+    let group = "g".repeat(30_000);
+    let large = client.call(9, &commit_of(&group, 0..100)).await;
+    assert_eq!(large.topics[0].partitions[0].error_code, 28, "as the reference says of a batch over a megabyte");
+    for from in [0, 25, 50, 75] {
+        let answer = client.call(9, &commit_of(&group, from..from + 25)).await;
+        assert!(answer.topics[0].partitions.iter().all(|partition| partition.error_code == 0));
+    }
+    let delete = DeleteGroupsRequest::default().with_groups_names(vec![name(&group).into()]);
+    assert_eq!(client.call(2, &delete).await.results[0].error_code, 0);
+    assert_eq!(state(&mut client, &group).await, "Dead");
+    let topic = server.engine.topic("__consumer_offsets").expect("the topic");
+    let mut records = 0;
+    for partition in topic.partitions().iter() {
+        let mut from = partition.bounds().log_start;
+        while from < partition.bounds().high_watermark {
+            let request = ReadRequest { from, bytes_max: 1, at_least_one: true, stable_only: false };
+            let read = match partition.read(&request).expect("a batch") {
+                Read::Ready(batches) => batches,
+                Read::Cold(cold) => cold.read().expect("a batch"),
+            };
+            let bytes = read.range.expect("a batch").bytes().expect("its bytes");
+            for (_, header) in headers(&bytes) {
+                assert!(header.size <= 1 << 20, "a batch of {} bytes", header.size);
+                records += header.record_count;
+            }
+            from = read.next;
+        }
+    }
+    assert_eq!(records, 100 + 100 + 1, "offsets, their ends and that of the group");
+}
+
+#[tokio::test]
+async fn that_nobody_is_left_is_said_once_it_is_kept() {
+    let (server, mut drive) = Server::by_hand(options());
+    let is_held = Arc::new(AtomicBool::new(false));
+    let held = is_held.clone();
+    tokio::spawn(async move {
+        loop {
+            if !held.load(Ordering::Relaxed) {
+                drive.commit().expect("a sound disk");
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    server.topic("orders", 1, &[]).await;
+    let mut client = server.connect();
+    let joined = alone(&mut client, "g").await;
+    is_held.store(true, Ordering::Relaxed);
+    let member = MemberIdentity::default().with_member_id(joined.member_id.clone());
+    let leave = LeaveGroupRequest::default().with_group_id(name("g").into()).with_members(vec![member]);
+    let id = client.send(5, &leave).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), client.receive_frame()).await;
+    assert!(early.is_err(), "answered before it is kept");
+    is_held.store(false, Ordering::Relaxed);
+    assert_eq!(client.receive::<LeaveGroupRequest>(5, id).await.members[0].error_code, 0);
+    assert_eq!(state(&mut client, "g").await, "Empty");
+}
+
+#[tokio::test]
+async fn offsets_of_a_topic_that_nobody_told_of_go_too() {
+    let mut options = options();
+    options.groups.retention_check_interval = Duration::from_millis(20);
+    let server = Server::start(options);
+    let orders = server.topic("orders", 1, &[]).await;
+    server.topic("others", 1, &[]).await;
+    let mut client = server.connect();
+    assert_eq!(commit(&mut client, "g", None, 5).await, 0);
+    server.engine.delete_topic(orders.id()).await.expect("deleted");
+    while state(&mut client, "g").await != "Dead" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_names_too_many_groups_ends_its_connection() {
+    let server = Server::start(options());
+    let many = |count: usize| vec![name("g"); count];
+    let mut client = server.connect();
+    let answer = client.call(4, &FindCoordinatorRequest::default().with_coordinator_keys(many(100_000))).await;
+    assert_eq!(answer.coordinators.len(), 100_000);
+    client.send(4, &FindCoordinatorRequest::default().with_coordinator_keys(many(100_001))).await;
+    assert!(client.is_closed().await);
 }

@@ -71,6 +71,8 @@ pub(crate) struct Rules {
     pub(crate) members_max: usize,
     /// Member ids given out whose members have not joined yet.
     pub(crate) pending_max: usize,
+    /// Bytes of memory of a group's members, about.
+    pub(crate) bytes_max: usize,
 }
 
 /// How long a member that has just got its id may wait for its first generation. It sends no heartbeats yet, so nothing else
@@ -190,7 +192,7 @@ pub(crate) struct Group {
     sync_timer: Option<u64>,
     /// Topics that the members read; none when that is not known.
     subscribed: Option<HashSet<StrBytes>>,
-    /// Bytes of the members' metadata and assignments.
+    /// Bytes of memory that members and ids given out take, about.
     bytes: usize,
 }
 
@@ -310,7 +312,7 @@ impl Group {
         Some(self.state_time).filter(|time| *time >= 0)
     }
 
-    /// Bytes of the members' metadata and assignments.
+    /// Bytes of memory that members and ids given out take, about.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -19,10 +19,13 @@ use super::OFFSETS_TOPIC;
 use super::classic::{Effects, Group, Moment, Persist, Reply, Rules, Then, Ticket};
 use super::java;
 use super::offsets::Offsets;
-use super::records;
-use crate::limits::{GROUP_MEMBERS_MAX, GROUP_PENDING_MAX, GROUP_RECORD_BYTES_MAX, GROUP_TEXT_BYTES_MAX, GROUPS_MAX};
+use super::records::{self, Committed};
+use crate::limits::{
+    GROUP_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_PENDING_MAX, GROUP_RECORD_BYTES_MAX, GROUP_TEXT_BYTES_MAX,
+    GROUPS_BYTES_MAX, GROUPS_MAX,
+};
 use crate::options::GroupOptions;
-use headwater_engine::batch::BatchBuilder;
+use headwater_engine::batch::{BatchBuilder, BatchError};
 use headwater_engine::{Ack, AppendError, Engine, NewTopic, Partition, TimestampMs, Topic, TopicError};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
@@ -39,16 +42,26 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unavailable(pub(crate) ResponseError);
 
-impl From<AppendError> for Unavailable {
-    fn from(error: AppendError) -> Unavailable {
-        match error {
-            AppendError::Busy | AppendError::DiskFull | AppendError::Deleted => {
-                Unavailable(ResponseError::CoordinatorNotAvailable)
+/// Why records of a group are not queued.
+#[derive(Debug, thiserror::Error)]
+enum NotQueued {
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error("a batch of them cannot be made: {0}")]
+    Build(#[from] BatchError),
+}
+
+impl From<NotQueued> for Unavailable {
+    fn from(error: NotQueued) -> Unavailable {
+        Unavailable(match error {
+            NotQueued::Append(AppendError::Busy | AppendError::DiskFull | AppendError::Deleted) => {
+                ResponseError::CoordinatorNotAvailable
             }
-            AppendError::Stopped | AppendError::OutOfOrderSequence { .. } | AppendError::StaleProducerEpoch { .. } => {
-                Unavailable(ResponseError::NotCoordinator)
-            }
-        }
+            NotQueued::Append(
+                AppendError::Stopped | AppendError::OutOfOrderSequence { .. } | AppendError::StaleProducerEpoch { .. },
+            ) => ResponseError::NotCoordinator,
+            NotQueued::Build(_) => ResponseError::UnknownServerError,
+        })
     }
 }
 
@@ -65,7 +78,7 @@ struct Inner {
     tickets: AtomicU64,
     /// Groups in all shards.
     groups: AtomicUsize,
-    /// Bytes of all members' metadata and assignments.
+    /// Bytes of memory that they take, about.
     bytes: AtomicUsize,
     counters: Counters,
 }
@@ -93,8 +106,13 @@ const FAILED: u8 = 2;
 struct Slot {
     id: StrBytes,
     shard: usize,
+    /// The deadline that the timer knows. Changed under the lock.
+    armed: AtomicU64,
     held: Mutex<Held>,
 }
+
+/// Bytes of memory that a group takes beside its members and offsets, about.
+const GROUP_SIZE: usize = 512;
 
 /// What a group's lock guards.
 struct Held {
@@ -103,8 +121,8 @@ struct Held {
     waiting: HashMap<Ticket, oneshot::Sender<Reply>>,
     /// It was removed: whoever still has the slot must look again.
     is_gone: bool,
-    /// The deadline that the timer knows.
-    armed: u64,
+    /// The end of the group, when it has none left, and what to wait for until that is kept.
+    ended: Option<Ack>,
     /// The bytes that it is counted with.
     bytes: usize,
 }
@@ -116,6 +134,7 @@ impl Coordinator {
             initial_delay_ms: options.initial_rebalance_delay_ms,
             members_max: options.members_max.min(GROUP_MEMBERS_MAX),
             pending_max: GROUP_PENDING_MAX,
+            bytes_max: GROUP_BYTES_MAX,
         };
         Coordinator(Arc::new(Inner {
             engine,
@@ -164,6 +183,7 @@ impl Coordinator {
         let opened = Opened { shards, origin: Instant::now() };
         tokio::spawn(load::run(Arc::downgrade(inner)));
         tokio::spawn(timer::run(Arc::downgrade(inner), inner.timer.clone()));
+        tokio::spawn(retention::run(Arc::downgrade(inner), inner.options.retention_check_interval));
         Ok(opened)
     }
 
@@ -206,7 +226,7 @@ impl Coordinator {
         if !is_keepable(id) {
             return Err(Unavailable(ResponseError::InvalidGroupId));
         }
-        if self.0.groups.load(Ordering::Relaxed) >= GROUPS_MAX {
+        if self.0.groups.load(Ordering::Relaxed) >= GROUPS_MAX || !self.0.has_room(GROUP_SIZE + id.len()) {
             return Err(Unavailable(ResponseError::PolicyViolation));
         }
         let mut groups = shard.groups.write();
@@ -258,8 +278,8 @@ impl Opened {
 
 impl Slot {
     fn new(id: StrBytes, shard: usize, group: Group, offsets: Offsets) -> Slot {
-        let held = Held { group, offsets, waiting: HashMap::new(), is_gone: false, armed: u64::MAX, bytes: 0 };
-        Slot { id, shard, held: Mutex::new(held) }
+        let held = Held { group, offsets, waiting: HashMap::new(), is_gone: false, ended: None, bytes: 0 };
+        Slot { id, shard, armed: AtomicU64::new(u64::MAX), held: Mutex::new(held) }
     }
 
     /// Its lock; none when the group was removed.
@@ -307,7 +327,7 @@ impl Inner {
             }
             self.counters.count(&effects);
             if let Some(due) = effects.due {
-                self.arm(slot, held, due);
+                self.arm(slot, due);
             }
             let mut further = Effects::default();
             for persist in effects.persist {
@@ -322,18 +342,34 @@ impl Inner {
             }
             effects = further;
         }
+        self.recount(slot, held);
+    }
+
+    /// Counts anew what a group takes.
+    fn recount(&self, slot: &Slot, held: &mut Held) {
         if held.is_gone {
             return;
         }
-        let bytes = held.group.bytes() + held.offsets.bytes();
+        let bytes = GROUP_SIZE + slot.id.len() + held.group.bytes() + held.offsets.bytes();
         let before = std::mem::replace(&mut held.bytes, bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes.fetch_sub(before, Ordering::Relaxed);
     }
 
-    fn arm(&self, slot: &Arc<Slot>, held: &mut Held, at: u64) {
-        if at < held.armed {
-            held.armed = at;
+    /// Whether groups may take so many bytes more.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.load(Ordering::Relaxed).saturating_add(bytes) <= GROUPS_BYTES_MAX
+    }
+
+    /// Shows what has become durable of a group's offsets.
+    fn settle(&self, slot: &Slot, held: &mut Held) {
+        held.offsets.settle();
+        self.recount(slot, held);
+    }
+
+    fn arm(&self, slot: &Arc<Slot>, at: u64) {
+        if at < slot.armed.load(Ordering::Relaxed) {
+            slot.armed.store(at, Ordering::Relaxed);
             self.timer.set(at, slot);
         }
     }
@@ -356,7 +392,7 @@ impl Inner {
             self.append(slot, &[(records::group_key(&slot.id), Some(value))], now, &ack).map_err(Unavailable::from)
         };
         match (queued, then) {
-            (Ok(()), None) => {}
+            (Ok(()), None) => held.ended = Some(ack),
             (Ok(()), Some(then)) => {
                 tokio::spawn(persisted(Arc::downgrade(self), slot.clone(), then, ack));
             }
@@ -369,22 +405,21 @@ impl Inner {
         }
     }
 
-    /// Queues records of a group as one batch.
+    /// Queues records of a group as one batch. Whoever calls bounds its size; `max.message.bytes` of the topic is for clients.
     fn append(
         &self,
         slot: &Slot,
         records: &[(Vec<u8>, Option<Vec<u8>>)],
         now: Moment,
         ack: &Ack,
-    ) -> Result<(), AppendError> {
+    ) -> Result<(), NotQueued> {
         let shard = self.opened.get().and_then(|opened| opened.shards.get(slot.shard)).ok_or(AppendError::Stopped)?;
         let mut batch = BatchBuilder::new();
         for (key, value) in records {
-            let pushed = batch.push(TimestampMs(now.wall), Some(key), value.as_deref(), &[]);
-            pushed.map_err(|_| AppendError::Busy)?;
+            batch.push(TimestampMs(now.wall), Some(key), value.as_deref(), &[])?;
         }
-        let batch = batch.build().map_err(|_| AppendError::Busy)?;
-        shard.partition.append(&batch, ack).map(|_| ())
+        shard.partition.append(&batch.build()?, ack)?;
+        Ok(())
     }
 
     /// Takes a group off the list. Its lock is held.
@@ -414,6 +449,11 @@ async fn persisted(inner: Weak<Inner>, slot: Arc<Slot>, then: Then, ack: Ack) {
     let _ = inner.act(&slot, &mut held, |_, held, now, effects| {
         held.group.persisted(now, &inner.rules, then, kept, effects);
     });
+}
+
+/// Whether the topic that an offset was committed for is still there.
+fn is_there(engine: &Engine, topic: &str, committed: &Committed) -> bool {
+    engine.topic(topic).is_some_and(|there| committed.topic_id.is_none_or(|id| crate::map::topic_id(there.id()) == id))
 }
 
 /// Whether a text fits a record.

@@ -15,6 +15,14 @@ pub(crate) type Change = (StrBytes, i32, Option<Committed>);
 struct Queued {
     ack: Ack,
     changes: Vec<Change>,
+    bytes: usize,
+}
+
+/// Bytes of memory that an offset takes beside texts, about.
+const OFFSET_SIZE: usize = 128;
+
+fn size_of(committed: &Committed) -> usize {
+    OFFSET_SIZE + committed.metadata.len()
 }
 
 /// Offsets by topic and partition.
@@ -30,13 +38,17 @@ impl Offsets {
     /// Changes were queued in the engine; they hold when `ack` is done.
     pub(crate) fn queue(&mut self, ack: Ack, changes: Vec<Change>) {
         self.settle();
-        self.queued.push_back(Queued { ack, changes });
+        let size = |(topic, _, committed): &Change| topic.len() + committed.as_ref().map_or(OFFSET_SIZE, size_of);
+        let bytes = changes.iter().map(size).sum();
+        self.bytes += bytes;
+        self.queued.push_back(Queued { ack, changes, bytes });
     }
 
     /// Takes in what has become durable.
     pub(crate) fn settle(&mut self) {
         while let Some(outcome) = self.queued.front().and_then(|queued| queued.ack.poll_done()) {
             let Some(queued) = self.queued.pop_front() else { return };
+            self.bytes -= queued.bytes;
             // The engine stopped: nobody is told that these hold.
             if outcome.is_ok() {
                 queued.changes.into_iter().for_each(|change| self.apply(change));
@@ -48,10 +60,14 @@ impl Offsets {
     pub(crate) fn apply(&mut self, (topic, partition, committed): Change) {
         match committed {
             Some(committed) => {
-                self.bytes += committed.metadata.len();
-                let before = self.durable.entry(topic).or_default().insert(partition, committed);
-                match before {
-                    Some(before) => self.bytes -= before.metadata.len(),
+                self.bytes += size_of(&committed);
+                let name = topic.len();
+                let partitions = self.durable.entry(topic).or_insert_with(|| {
+                    self.bytes += name;
+                    BTreeMap::new()
+                });
+                match partitions.insert(partition, committed) {
+                    Some(before) => self.bytes -= size_of(&before),
                     None => self.count += 1,
                 }
             }
@@ -59,10 +75,11 @@ impl Offsets {
                 let Some(partitions) = self.durable.get_mut(&topic) else { return };
                 if let Some(before) = partitions.remove(&partition) {
                     self.count -= 1;
-                    self.bytes -= before.metadata.len();
+                    self.bytes -= size_of(&before);
                 }
                 if partitions.is_empty() {
                     self.durable.remove(&topic);
+                    self.bytes -= topic.len();
                 }
             }
         }
@@ -111,7 +128,7 @@ impl Offsets {
         self.count + self.queued.iter().map(|queued| queued.changes.len()).sum::<usize>()
     }
 
-    /// Bytes of what clients said beside the offsets.
+    /// Bytes of memory that they take, about, those on their way included.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -147,6 +164,19 @@ mod tests {
         offsets.queue(Ack::default(), vec![(topic(), 0, None), (topic(), 1, Some(committed(9)))]);
         assert_eq!(offsets.decided(), HashMap::from([((topic(), 1), None)]));
         offsets.settle();
-        assert_eq!((offsets.get(&topic(), 0), offsets.count(), offsets.bytes()), (None, 1, 1));
+        assert_eq!((offsets.get(&topic(), 0), offsets.count()), (None, 1));
+    }
+
+    #[test]
+    fn bytes_are_counted_from_the_moment_when_they_are_queued_until_they_go() {
+        let mut offsets = Offsets::default();
+        offsets.queue(Ack::default(), vec![(topic(), 0, Some(committed(1))), (topic(), 1, Some(committed(2)))]);
+        let queued = offsets.bytes();
+        assert!(queued >= 2 * (OFFSET_SIZE + 1) + topic().len());
+        offsets.settle();
+        assert_eq!(offsets.bytes(), 2 * (OFFSET_SIZE + 1) + topic().len());
+        offsets.queue(Ack::default(), vec![(topic(), 0, None), (topic(), 1, None)]);
+        offsets.settle();
+        assert_eq!(offsets.bytes(), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::limits::Messages;
 use crate::map::Failure;
 use crate::{topic_name, topics};
 use headwater_engine::Topic;
@@ -24,6 +25,7 @@ pub(crate) async fn handle(
     if call.version >= 1 {
         response.allow_replication_factor_change = request.allow_replication_factor_change;
     }
+    let mut messages = Messages::new();
     for topic in request.topics {
         let known = topics::by_name(ctx, &topic.name);
         let partitions = topic.partitions.iter().map(|partition| {
@@ -33,7 +35,7 @@ pub(crate) async fn handle(
             ReassignablePartitionResponse::default()
                 .with_partition_index(partition.partition_index)
                 .with_error_code(code)
-                .with_error_message(failure.and_then(|failure| failure.message()))
+                .with_error_message(failure.and_then(|failure| messages.take(&failure)))
         });
         let partitions = partitions.collect();
         response.responses.push(ReassignableTopicResponse::default().with_name(topic.name).with_partitions(partitions));

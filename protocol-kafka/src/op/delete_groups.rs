@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::limits;
 use crate::model::Same;
 use crate::model::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
 use std::collections::HashSet;
@@ -11,6 +12,7 @@ pub(crate) async fn handle(
     call: &Call,
     Same(request): DeleteGroupsRequest,
 ) -> Result<DeleteGroupsResponse, Close> {
+    limits::check_groups(request.groups_names.len())?;
     let opened = ctx.groups.open(false).await;
     let mut seen = HashSet::new();
     let mut queued = Vec::new();

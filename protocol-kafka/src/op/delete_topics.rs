@@ -2,13 +2,16 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::group::Coordinator;
 use crate::map::{self, Failure};
 use crate::topics;
+use headwater_engine::{Engine, Topic};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The first version that can name a topic by its id.
@@ -78,8 +81,18 @@ pub(crate) async fn handle(
         let (name, id) = (Some(map::topic_name(topic.name())), map::topic_id(topic.id()));
         answers.push(refusal(name, id, Failure::because(ResponseError::PolicyViolation, why)));
     }
+    // In a task of its own: what groups committed goes with its topic, whether or not the client waits for the answer.
+    let deleting = tokio::spawn(delete(ctx.engine.clone(), ctx.groups.clone(), found));
+    answers.extend(deleting.await.map_err(|_| Close::Stopped)?);
+    answers.iter().for_each(|answer| ctx.count_error(call, answer.error_code));
+    Ok(DeleteTopicsResponse::default().with_responses(answers))
+}
+
+/// Deletes topics, and what groups committed for them.
+async fn delete(engine: Engine, groups: Coordinator, topics: Vec<Arc<Topic>>) -> Vec<DeletableTopicResult> {
+    let mut answers = Vec::with_capacity(topics.len());
     let mut gone = HashMap::new();
-    let pending: Vec<_> = found.into_iter().map(|topic| (ctx.engine.delete_topic(topic.id()), topic)).collect();
+    let pending: Vec<_> = topics.into_iter().map(|topic| (engine.delete_topic(topic.id()), topic)).collect();
     for (deleted, topic) in pending {
         let (name, id) = (Some(map::topic_name(topic.name())), map::topic_id(topic.id()));
         answers.push(match deleted.await {
@@ -91,10 +104,9 @@ pub(crate) async fn handle(
         });
     }
     if !gone.is_empty() {
-        ctx.groups.topics_deleted(&gone).await;
+        groups.topics_deleted(&gone).await;
     }
-    answers.iter().for_each(|answer| ctx.count_error(call, answer.error_code));
-    Ok(DeleteTopicsResponse::default().with_responses(answers))
+    answers
 }
 
 /// The items that are there once, and those that are there more often.

@@ -3,7 +3,7 @@
 use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::group::Described;
-use crate::limits::GROUPS_DESCRIBED_BYTES_MAX;
+use crate::limits::{self, GROUPS_DESCRIBED_BYTES_MAX};
 use crate::topics::GROUP_OPERATIONS;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
@@ -18,18 +18,18 @@ pub(crate) async fn handle(
     call: &Call,
     request: DescribeGroupsRequest,
 ) -> Result<DescribeGroupsResponse, Close> {
+    limits::check_groups(request.groups.len())?;
     let opened = ctx.groups.open(false).await;
+    let mut charge = limits::account(ctx, 0);
     let mut room = GROUPS_DESCRIBED_BYTES_MAX;
     let mut groups = Vec::with_capacity(request.groups.len());
     for id in request.groups {
         let described = match opened {
-            // One group may be named many times.
-            Ok(_) if room == 0 => Err(ResponseError::ThrottlingQuotaExceeded),
-            Ok(_) => ctx.groups.describe(&id).map_err(|unavailable| unavailable.0),
+            Ok(_) => ctx.groups.describe(&id, &mut room),
             Err(unavailable) => Err(unavailable.0),
         };
         if let Ok(Some(described)) = &described {
-            room = room.saturating_sub(described.bytes());
+            charge.grow_at_once(described.bytes as u64);
         }
         let mut group = match described {
             Ok(Some(described)) => shown(described),

@@ -2,7 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
-use crate::limits::{self, PRODUCERS_DESCRIBED_MAX};
+use crate::limits::{self, Messages, PRODUCERS_DESCRIBED_MAX};
 use crate::map::Failure;
 use crate::{topic_name, topics};
 use headwater_engine::{KnownProducer, Topic};
@@ -21,6 +21,7 @@ pub(crate) async fn handle(
     let mut room = PRODUCERS_DESCRIBED_MAX;
     let mut charge = limits::account(ctx, 0);
     let mut response = DescribeProducersResponse::default();
+    let mut messages = Messages::new();
     for topic in request.topics {
         let known = topics::by_name(ctx, &topic.name);
         let fault = if known.is_none() { topic_name::fault(&topic.name) } else { None };
@@ -39,7 +40,7 @@ pub(crate) async fn handle(
                 PartitionResponse::default()
                     .with_partition_index(index)
                     .with_error_code(code)
-                    .with_error_message(failure.and_then(|failure| failure.message()))
+                    .with_error_message(failure.and_then(|failure| messages.take(&failure)))
                     .with_active_producers(producers.iter().map(entry).collect()),
             );
         }

@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
+use crate::limits::Messages;
 use crate::map::{self, Failure};
 use crate::{topic_name, topics};
 use headwater_engine::Topic;
@@ -33,6 +34,7 @@ pub(crate) async fn handle(
         }
         return Ok(response);
     };
+    let mut messages = Messages::new();
     for topic in wanted {
         let known = topics::by_name(ctx, &topic.topic);
         let results = topic.partitions.into_iter().map(|index| {
@@ -45,7 +47,7 @@ pub(crate) async fn handle(
             PartitionResult::default()
                 .with_partition_id(index)
                 .with_error_code(failure.code())
-                .with_error_message(failure.message())
+                .with_error_message(messages.take(&failure))
         });
         let results: Vec<PartitionResult> = results.collect();
         response

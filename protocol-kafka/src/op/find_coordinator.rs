@@ -2,7 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
-use crate::limits::COORDINATOR_KEYS_MAX;
+use crate::limits;
 use crate::map::Failure;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -43,13 +43,8 @@ pub(crate) async fn handle(
             .with_host(found.host)
             .with_port(found.port));
     }
-    let keys = request.coordinator_keys.into_iter();
-    let too_many = Err(Failure::new(ResponseError::ThrottlingQuotaExceeded));
-    let found = keys.enumerate().map(|(index, key)| {
-        let known = if index < COORDINATOR_KEYS_MAX { &known } else { &too_many };
-        coordinator(ctx, call, kind, key, known)
-    });
-    let found = found.collect();
+    limits::check_groups(request.coordinator_keys.len())?;
+    let found = request.coordinator_keys.into_iter().map(|key| coordinator(ctx, call, kind, key, &known)).collect();
     Ok(FindCoordinatorResponse::default().with_coordinators(found))
 }
 

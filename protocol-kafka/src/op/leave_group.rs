@@ -33,7 +33,13 @@ pub(crate) async fn handle(
         }
     };
     let outcomes = match outcome {
-        Ok(Some(outcomes)) => outcomes,
+        Ok(Some((outcomes, ended))) => {
+            // That nobody is left is kept before it is said: a crash would bring the last one back.
+            if let Some(ended) = ended {
+                ended.wait().await.map_err(|_| Close::Stopped)?;
+            }
+            outcomes
+        }
         Ok(None) => vec![Err(ResponseError::UnknownMemberId); members.len()],
         Err(error) => {
             ctx.count_error(call, error.code());

@@ -3,12 +3,16 @@
 use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::group::State;
+use crate::limits;
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 /// The kind of group that is served, as the reference writes it.
 const CLASSIC: &str = "classic";
+
+/// About the memory that a group takes beside its id, in the answer and on the way to it.
+const LISTED_BYTES: usize = 256;
 
 pub(crate) async fn handle(
     ctx: &Context,
@@ -33,7 +37,10 @@ pub(crate) async fn handle(
     let states = State::ALL.map(|state| (state, is_wanted(&request.states_filter, state.name())));
     let is_of_type = is_wanted(&request.types_filter, CLASSIC);
     let listed = listed.into_iter().filter(|group| is_of_type && states.contains(&(group.state, true)));
-    let groups = listed.map(|group| {
+    // Without an end: a list that leaves groups out would be taken for the whole.
+    let listed: Vec<_> = listed.collect();
+    let _charge = limits::account(ctx, listed.iter().map(|group| LISTED_BYTES + group.id.len()).sum());
+    let groups = listed.into_iter().map(|group| {
         ListedGroup::default()
             .with_group_id(group.id.into())
             .with_protocol_type(group.protocol_type.unwrap_or_default())

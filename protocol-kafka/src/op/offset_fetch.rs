@@ -3,7 +3,7 @@
 use crate::call::{Call, Close};
 use crate::context::Context;
 use crate::group::{Committed, Offsets};
-use crate::limits::OFFSETS_FETCHED_BYTES_MAX;
+use crate::limits::{self, OFFSETS_FETCHED_BYTES_MAX};
 use crate::model::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use crate::{map, topics};
 use headwater_engine::Topic;
@@ -33,6 +33,7 @@ pub(crate) async fn handle(
     if call.version < WITH_ALL_TOPICS && request.topics.is_none() {
         return Err(Close::Refused("OffsetFetch below version 2 must name its topics"));
     }
+    limits::check_groups(request.groups.len())?;
     let opened = ctx.groups.open(false).await.map_err(|unavailable| unavailable.0);
     let mut room = Room(OFFSETS_FETCHED_BYTES_MAX);
     if call.version >= WITH_GROUPS {
@@ -108,7 +109,7 @@ fn fetch(
 ) -> Result<OffsetFetchResponseGroup, ResponseError> {
     let topics = ctx.groups.committed(&group.group_id, |offsets| match (&group.topics, offsets) {
         (Some(topics), _) => Ok(topics.iter().map(|topic| some(ctx, version, topic, offsets, room)).collect()),
-        (None, Some(offsets)) if room.takes(offsets.count(), offsets.bytes()) => Ok(all(ctx, version, offsets)),
+        (None, Some(offsets)) if room.takes(0, offsets.bytes()) => Ok(all(ctx, version, offsets)),
         (None, Some(_)) => Err(ResponseError::ThrottlingQuotaExceeded),
         (None, None) => Ok(Vec::new()),
     });

@@ -1,6 +1,6 @@
 //! JoinGroup.
 
-use super::member::Member;
+use super::member::{MEMBER_SIZE, Member, size_of_protocols};
 use super::{Effects, Group, Moment, NEW_MEMBER_TIMEOUT_MS, Persist, Rules, State, Then, Ticket};
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
@@ -42,10 +42,18 @@ pub(crate) struct Replacement {
     may_skip_assignment: bool,
 }
 
+impl Join {
+    /// Bytes of memory that the member will take, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let ids = self.member_id.len() + self.new_id.len() + self.instance_id.as_ref().map_or(0, |id| id.len());
+        MEMBER_SIZE + ids + self.client_id.len() + self.client_host.len() + size_of_protocols(&self.protocols)
+    }
+}
+
 impl Group {
     /// A member wants to join, or to rejoin. The ticket is answered now or later.
     pub(crate) fn join(&mut self, now: Moment, rules: &Rules, ticket: Ticket, join: Join, effects: &mut Effects) {
-        if !self.has_room(&join.member_id, rules) {
+        if !self.has_room(&join.member_id, rules) || !self.has_bytes(&join, rules) {
             self.remove(&join.member_id, effects);
             effects.join_error(ticket, StrBytes::new(), ResponseError::GroupMaxSizeReached);
         } else if !self.supports(&join.protocol_type, join.protocols.iter().map(|(name, _)| name)) {
@@ -70,6 +78,12 @@ impl Group {
         }
     }
 
+    /// Whether there is memory for the member as it is now, in the place of what it takes already.
+    fn has_bytes(&self, join: &Join, rules: &Rules) -> bool {
+        let before = self.members.get(&join.member_id).map_or(0, |member| member.bytes(&join.member_id));
+        self.bytes.saturating_sub(before).saturating_add(join.bytes()) <= rules.bytes_max
+    }
+
     fn join_new(&mut self, now: Moment, rules: &Rules, ticket: Ticket, join: Join, effects: &mut Effects) {
         let known = join.instance_id.as_ref().and_then(|instance_id| self.static_members.get(instance_id)).cloned();
         match (&join.instance_id, known) {
@@ -83,7 +97,7 @@ impl Group {
                     return;
                 }
                 let until = effects.arm(now.after(join.session_timeout_ms));
-                self.pending.insert(join.new_id.clone(), until);
+                self.give_out(join.new_id.clone(), until);
                 effects.join_error(ticket, join.new_id, ResponseError::MemberIdRequired);
             }
             _ => {
@@ -209,6 +223,7 @@ impl Group {
             self.pending_sync.insert(new_id.clone());
         }
         self.static_members.insert(instance_id.clone(), new_id.clone());
+        self.bytes = self.bytes + new_id.len() - old_id.len();
         self.members.insert(new_id.clone(), member);
     }
 

@@ -31,8 +31,11 @@ impl Member {
         self.protocols.iter().find(|(name, _)| name == protocol).map(|(_, metadata)| metadata.clone())
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        size_of_protocols(&self.protocols) + self.assignment.len()
+    /// Bytes of memory that it takes with its id, about.
+    pub(super) fn bytes(&self, id: &StrBytes) -> usize {
+        let instance_id = self.instance_id.as_ref().map_or(0, |id| id.len());
+        let texts = id.len() + instance_id + self.client_id.len() + self.client_host.len();
+        MEMBER_SIZE + texts + size_of_protocols(&self.protocols) + self.assignment.len()
     }
 
     /// Whether it need not be heard of: its request waits, and it can send no other meanwhile.
@@ -40,6 +43,11 @@ impl Member {
         !self.is_new && (self.join.is_some() || self.sync.is_some())
     }
 }
+
+/// Bytes of memory that a member takes beside texts, metadata and its assignment, about.
+pub(super) const MEMBER_SIZE: usize = 512;
+/// The same of an id that is given out.
+const PENDING_SIZE: usize = 128;
 
 /// Bytes of names and metadata.
 pub(super) fn size_of_protocols(protocols: &[(StrBytes, Bytes)]) -> usize {
@@ -54,9 +62,9 @@ impl Group {
         }
         self.count(&member.protocols, true);
         self.joined += usize::from(member.join.is_some());
-        self.bytes += member.bytes();
+        self.bytes += member.bytes(&id);
         self.leader.get_or_insert_with(|| id.clone());
-        self.pending.remove(&id);
+        self.take_back(&id);
         self.members.insert(id, member);
     }
 
@@ -70,7 +78,7 @@ impl Group {
                 effects.sync_error(ticket, ResponseError::UnknownMemberId);
             }
             self.count(&member.protocols, false);
-            self.bytes -= member.bytes();
+            self.bytes -= member.bytes(id);
             if let Some(instance_id) = &member.instance_id
                 && self.static_members.get(instance_id) == Some(id)
             {
@@ -80,8 +88,21 @@ impl Group {
         if self.is_leader(id) {
             self.leader = self.members.keys().next().cloned();
         }
-        self.pending.remove(id);
+        self.take_back(id);
         self.pending_sync.remove(id);
+    }
+
+    /// Gives out an id.
+    pub(super) fn give_out(&mut self, id: StrBytes, until: u64) {
+        self.bytes += PENDING_SIZE + id.len();
+        self.pending.insert(id, until);
+    }
+
+    /// An id that was given out is used, or no longer good.
+    fn take_back(&mut self, id: &StrBytes) {
+        if self.pending.remove(id).is_some() {
+            self.bytes -= PENDING_SIZE + id.len();
+        }
     }
 
     /// Counts what a member supports.

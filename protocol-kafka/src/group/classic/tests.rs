@@ -7,7 +7,7 @@ mod model;
 #[path = "tests/rules.rs"]
 mod rules;
 
-const RULES: Rules = Rules { initial_delay_ms: 0, members_max: 100, pending_max: 100 };
+const RULES: Rules = Rules { initial_delay_ms: 0, members_max: 100, pending_max: 100, bytes_max: 1 << 20 };
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())

@@ -1,7 +1,6 @@
 //! What is shown of groups, and their deletion.
 
 use super::super::State;
-use super::super::offsets::Change;
 use super::{Coordinator, LOADING, Unavailable};
 use bytes::Bytes;
 use headwater_engine::Ack;
@@ -17,15 +16,8 @@ pub(crate) struct Described {
     /// Only once it is agreed on.
     pub(crate) protocol: Option<StrBytes>,
     pub(crate) members: Vec<Member>,
-}
-
-impl Described {
     /// About the bytes that it takes in an answer.
-    pub(crate) fn bytes(&self) -> usize {
-        const EACH: usize = 256;
-        let members = self.members.iter().map(|member| EACH + member.metadata.len() + member.assignment.len());
-        EACH + members.sum::<usize>()
-    }
+    pub(crate) bytes: usize,
 }
 
 /// A member as DescribeGroups shows it.
@@ -46,9 +38,13 @@ pub(crate) struct Listed {
 }
 
 impl Coordinator {
-    /// The group, if it is there.
-    pub(crate) fn describe(&self, id: &StrBytes) -> Result<Option<Described>, Unavailable> {
-        self.with(id, |_, held, _, _| {
+    /// The group, if it is there. It must fit `room`, which it takes: a small request may name one large group many times.
+    pub(crate) fn describe(&self, id: &StrBytes, room: &mut usize) -> Result<Option<Described>, ResponseError> {
+        /// What a group takes that has no members.
+        const EACH: usize = 256;
+        let described = self.with(id, |_, held, _, _| {
+            let bytes = EACH + held.group.bytes();
+            *room = room.checked_sub(bytes).ok_or(ResponseError::ThrottlingQuotaExceeded)?;
             let mut members = Vec::new();
             held.group.for_each_member(|id, member, metadata| {
                 members.push(Member {
@@ -61,13 +57,11 @@ impl Coordinator {
                 });
             });
             let state = held.group.state();
-            Described {
-                state,
-                protocol_type: held.group.protocol_type().cloned(),
-                protocol: held.group.protocol().filter(|_| state == State::Stable).cloned(),
-                members,
-            }
-        })
+            let protocol_type = held.group.protocol_type().cloned();
+            let protocol = held.group.protocol().filter(|_| state == State::Stable).cloned();
+            Ok(Described { state, protocol_type, protocol, members, bytes })
+        });
+        described.map_err(|Unavailable(error)| error)?.transpose()
     }
 
     /// All groups. An error while some are not loaded yet.
@@ -94,9 +88,8 @@ impl Coordinator {
             if held.group.state() != State::Empty {
                 return Err(ResponseError::NonEmptyGroup);
             }
-            let offsets = held.offsets.decided();
-            let changes: Vec<Change> = offsets.into_keys().map(|(topic, partition)| (topic, partition, None)).collect();
-            let ack = self.0.queue(slot, held, now, changes, true).map_err(|error| Unavailable::from(error).0)?;
+            let offsets = held.offsets.decided().into_keys().collect();
+            let ack = self.0.queue_gone(slot, held, now, offsets, true).map_err(|error| Unavailable::from(error).0)?;
             self.0.forget(slot, held);
             Ok(ack)
         });

@@ -3,15 +3,14 @@
 use super::super::State;
 use super::super::offsets::Change;
 use super::super::records::{self, Committed};
-use super::{Coordinator, Held, Inner, Moment, Slot, Unavailable};
+use super::{Coordinator, Held, Inner, Moment, NotQueued, Slot, Unavailable};
 use crate::context::Context;
-use crate::limits::{COMMIT_RECORDS_BYTES_MAX, GROUPS_BYTES_MAX, OFFSETS_PER_GROUP_MAX};
+use crate::limits::{OFFSETS_BATCH_BYTES_MAX, OFFSETS_PER_GROUP_MAX};
 use headwater_engine::{Ack, AppendError};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -35,6 +34,7 @@ pub(crate) struct Committer<'a> {
 
 /// Changes that are queued.
 pub(crate) struct Queued {
+    inner: Arc<Inner>,
     slot: Arc<Slot>,
     ack: Ack,
 }
@@ -43,7 +43,7 @@ impl Queued {
     /// Waits until they are durable and show.
     pub(crate) async fn wait(self) -> Result<(), headwater_engine::Stopped> {
         self.ack.wait().await?;
-        self.slot.held.lock().offsets.settle();
+        self.inner.settle(&self.slot, &mut self.slot.held.lock());
         Ok(())
     }
 }
@@ -100,23 +100,17 @@ impl Coordinator {
             let Committer { member_id, instance_id, generation, .. } = *who;
             held.group.check_commit(now, member_id, instance_id, generation, effects).map_err(Refused::Error)?;
             held.offsets.settle();
-            let said: usize = partitions.iter().map(|part| part.committed.metadata.len()).sum();
-            let is_too_much = self.0.bytes.load(Ordering::Relaxed).saturating_add(said) > GROUPS_BYTES_MAX;
-            if is_too_much || held.offsets.count().saturating_add(partitions.len()) > OFFSETS_PER_GROUP_MAX {
-                return Err(Refused::Error(ResponseError::InvalidCommitOffsetSize));
-            }
             // Each record's key holds the group's id: a small request could ask for large records.
-            let size = |part: &CommitPartition| id.len() + part.topic.len() + part.committed.metadata.len() + 64;
-            if partitions.iter().map(size).sum::<usize>() > COMMIT_RECORDS_BYTES_MAX {
+            let size = |part: &CommitPartition| record_size(id, &part.topic, part.committed.metadata.len());
+            let size: usize = partitions.iter().map(size).sum();
+            let count = held.offsets.count().saturating_add(partitions.len());
+            if size > OFFSETS_BATCH_BYTES_MAX || count > OFFSETS_PER_GROUP_MAX || !self.0.has_room(size) {
                 return Err(Refused::Error(ResponseError::InvalidCommitOffsetSize));
             }
             let changes =
                 partitions.iter().map(|part| (part.topic.clone(), part.partition, Some(part.committed.clone())));
-            match self.0.queue(slot, held, now, changes.collect(), false) {
-                Ok(ack) => Ok(Queued { slot: slot.clone(), ack }),
-                Err(AppendError::Busy) => Err(Refused::Busy),
-                Err(error) => Err(Unavailable::from(error).into()),
-            }
+            let queued = self.0.queue(slot, held, now, changes.collect(), false);
+            self.queued(slot, queued)
         };
         let queued = if who.generation < 0 {
             self.with_new(id, act)?
@@ -140,7 +134,7 @@ impl Coordinator {
         match self.find(id)? {
             Some(slot) => {
                 let mut held = slot.held.lock();
-                held.offsets.settle();
+                self.0.settle(&slot, &mut held);
                 Ok(look(if held.is_gone { None } else { Some(&held.offsets) }))
             }
             None => Ok(look(None)),
@@ -159,7 +153,7 @@ impl Coordinator {
                 return Err(Refused::Error(ResponseError::NonEmptyGroup));
             }
             let there = held.offsets.decided();
-            let mut changes: Vec<Change> = Vec::new();
+            let mut gone: Vec<(StrBytes, i32)> = Vec::new();
             let mut deleted = HashSet::new();
             let outcomes = partitions.iter().map(|(topic, partition)| {
                 if held.group.is_subscribed(topic) {
@@ -167,21 +161,26 @@ impl Coordinator {
                 }
                 let key = (topic.clone(), *partition);
                 if there.contains_key(&key) && deleted.insert(key.clone()) {
-                    changes.push((key.0, key.1, None));
+                    gone.push(key);
                 }
                 Ok(())
             });
             let outcomes: Vec<_> = outcomes.collect();
-            if changes.is_empty() {
+            if gone.is_empty() {
                 return Ok((outcomes, None));
             }
-            match self.0.queue(slot, held, now, changes, false) {
-                Ok(ack) => Ok((outcomes, Some(Queued { slot: slot.clone(), ack }))),
-                Err(AppendError::Busy) => Err(Refused::Busy),
-                Err(error) => Err(Unavailable::from(error).into()),
-            }
+            let queued = self.0.queue_gone(slot, held, now, gone, false);
+            Ok((outcomes, Some(self.queued(slot, queued)?)))
         })?;
         outcome.ok_or(Refused::Error(ResponseError::GroupIdNotFound))?
+    }
+
+    fn queued(&self, slot: &Arc<Slot>, queued: Result<Ack, NotQueued>) -> Result<Queued, Refused> {
+        match queued {
+            Ok(ack) => Ok(Queued { inner: self.0.clone(), slot: slot.clone(), ack }),
+            Err(NotQueued::Append(AppendError::Busy)) => Err(Refused::Busy),
+            Err(error) => Err(Unavailable::from(error).into()),
+        }
     }
 
     /// Topics are gone: what groups committed for them goes too.
@@ -197,8 +196,15 @@ impl Coordinator {
     }
 }
 
+/// Bytes of the record of a committed offset, at most; and of what it takes in memory.
+fn record_size(group: &str, topic: &str, metadata: usize) -> usize {
+    /// What is not text: a record's own fields, an entry in memory.
+    const EACH: usize = 128;
+    EACH + group.len() + topic.len() + metadata
+}
+
 impl Inner {
-    /// Queues changes of a group's offsets, with the end of the group behind them when it ends.
+    /// Queues changes of a group's offsets as one batch, with the end of the group behind them when it ends.
     pub(super) fn queue(
         &self,
         slot: &Slot,
@@ -206,7 +212,7 @@ impl Inner {
         now: Moment,
         changes: Vec<Change>,
         ends: bool,
-    ) -> Result<Ack, AppendError> {
+    ) -> Result<Ack, NotQueued> {
         let changed = changes.iter().map(|(topic, partition, committed)| {
             let key = records::offset_key(&slot.id, topic, *partition);
             (key, committed.as_ref().map(Committed::write))
@@ -221,6 +227,31 @@ impl Inner {
         Ok(ack)
     }
 
+    /// Queues that offsets are gone, however many, with the end of the group behind them when it ends. When only some could be
+    /// queued, these go all the same, as if nobody had asked for the others.
+    pub(super) fn queue_gone(
+        &self,
+        slot: &Slot,
+        held: &mut Held,
+        now: Moment,
+        gone: Vec<(StrBytes, i32)>,
+        ends: bool,
+    ) -> Result<Ack, NotQueued> {
+        let mut batch: Vec<Change> = Vec::new();
+        let mut size = 0;
+        for (topic, partition) in gone {
+            let more = record_size(&slot.id, &topic, 0);
+            if size + more > OFFSETS_BATCH_BYTES_MAX {
+                self.queue(slot, held, now, std::mem::take(&mut batch), false)?;
+                size = 0;
+            }
+            size += more;
+            batch.push((topic, partition, None));
+        }
+        // What is queued last is durable last, so its ack is that of all.
+        self.queue(slot, held, now, batch, ends)
+    }
+
     fn drop_topics(self: &Arc<Inner>, slot: &Arc<Slot>, topics: &HashMap<StrBytes, Uuid>) {
         let Some(mut held) = slot.lock() else { return };
         if !topics.keys().any(|name| held.offsets.knows(name)) {
@@ -230,14 +261,14 @@ impl Inner {
         let is_gone =
             |name: &StrBytes, id: Option<Uuid>| topics.get(name).is_some_and(|gone| id.is_none_or(|id| id == *gone));
         let gone = held.offsets.decided().into_iter().filter(|((name, _), id)| is_gone(name, *id));
-        let changes: Vec<Change> = gone.map(|((topic, partition), _)| (topic, partition, None)).collect();
-        if changes.is_empty() {
+        let gone: Vec<(StrBytes, i32)> = gone.map(|(key, _)| key).collect();
+        if gone.is_empty() {
             return;
         }
         let _ = self.act(slot, &mut held, |slot, held, now, _| {
-            if let Err(error) = self.queue(slot, held, now, changes, false) {
+            if let Err(error) = self.queue_gone(slot, held, now, gone, false) {
                 // They show no topic's records: loading leaves them out too, by the topic's id.
-                tracing::warn!(group = &*slot.id, %error, "offsets of a deleted topic stay until the next start");
+                tracing::warn!(group = &*slot.id, %error, "offsets of a deleted topic stay until expired ones are looked for");
             }
         });
     }

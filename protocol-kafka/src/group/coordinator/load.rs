@@ -4,9 +4,9 @@
 use super::super::classic::{Effects, Group};
 use super::super::offsets::Offsets;
 use super::super::records::{self, Committed, GroupRecord, Key};
-use super::{FAILED, Inner, LOADING, READY, Slot};
+use super::{FAILED, Inner, LOADING, READY, Slot, is_there};
 use headwater_engine::batch::{INFLATED_SIZE_MAX, headers, records_of};
-use headwater_engine::{Engine, Partition, Read, ReadError, ReadRequest};
+use headwater_engine::{Partition, Read, ReadError, ReadRequest};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -139,13 +139,13 @@ impl Inner {
                 if is_there(&self.engine, &topic, &committed) {
                     offsets.apply((topic, partition, Some(committed)));
                 } else {
-                    gone.push((topic, partition, None));
+                    gone.push((topic, partition));
                 }
             }
             let slot = Arc::new(Slot::new(id.clone(), index, group, offsets));
             let mut held = slot.held.lock();
             if !gone.is_empty()
-                && let Err(error) = self.queue(&slot, &mut held, now, gone, false)
+                && let Err(error) = self.queue_gone(&slot, &mut held, now, gone, false)
             {
                 tracing::warn!(group = &*id, %error, "offsets of a deleted topic stay until the next start");
             }
@@ -156,9 +156,4 @@ impl Inner {
         }
         shard.loading.store(READY, Ordering::Release);
     }
-}
-
-/// Whether the topic that an offset was committed for is still there.
-fn is_there(engine: &Engine, topic: &str, committed: &Committed) -> bool {
-    engine.topic(topic).is_some_and(|there| committed.topic_id.is_none_or(|id| crate::map::topic_id(there.id()) == id))
 }

@@ -2,10 +2,9 @@
 
 use super::super::classic::{Effects, Join, Leaving, Persist, Reply, Sync};
 use super::{Coordinator, Held, Unavailable, is_keepable};
-use crate::limits::GROUPS_BYTES_MAX;
+use headwater_engine::Ack;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
-use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 /// An answer that may take long.
@@ -25,8 +24,7 @@ impl Coordinator {
         if !texts.chain(join.protocols.iter().map(|(name, _)| name)).all(|text| is_keepable(text)) {
             return Err(Unavailable(ResponseError::InvalidRequest));
         }
-        let size: usize = join.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
-        if self.0.bytes.load(Ordering::Relaxed).saturating_add(size) > GROUPS_BYTES_MAX {
+        if !self.0.has_room(join.bytes()) {
             return Err(Unavailable(ResponseError::PolicyViolation));
         }
         let (sender, receiver) = oneshot::channel();
@@ -81,13 +79,17 @@ impl Coordinator {
         }
     }
 
-    /// Members leave. None when there is no such group.
+    /// Members leave. The outcome for each, and what to wait for when nobody is left. None when there is no such group.
+    #[allow(clippy::type_complexity, reason = "it is taken apart at once")]
     pub(crate) fn leave(
         &self,
         id: &StrBytes,
         leaving: &[Leaving],
-    ) -> Result<Option<Vec<Result<(), ResponseError>>>, Unavailable> {
-        self.with(id, |_, held, now, effects| held.group.leave(now, &self.0.rules, leaving, effects))
+    ) -> Result<Option<(Vec<Result<(), ResponseError>>, Option<Ack>)>, Unavailable> {
+        let left = self.with(id, |slot, held, now, effects| {
+            (slot.clone(), held.group.leave(now, &self.0.rules, leaving, effects))
+        })?;
+        Ok(left.map(|(slot, outcomes)| (outcomes, slot.held.lock().ended.take())))
     }
 }
 

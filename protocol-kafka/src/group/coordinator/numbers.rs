@@ -90,8 +90,12 @@ impl Inner {
     /// A group's state; its lags go onto `lags`, as long as there is room.
     fn look(&self, slot: &Slot, lags: &mut Values, left_out: &mut u64) -> Option<State> {
         let mut held = slot.lock()?;
-        held.offsets.settle();
+        self.settle(slot, &mut held);
         for (name, partitions) in held.offsets.iter() {
+            if lags.len() >= GROUP_LAGS_MAX {
+                *left_out += partitions.len() as u64;
+                continue;
+            }
             let Some(topic) = self.engine.topic(name) else { continue };
             for (index, committed) in partitions {
                 if lags.len() >= GROUP_LAGS_MAX {

@@ -6,10 +6,10 @@
 
 use super::super::State;
 use super::super::classic::Group;
-use super::super::offsets::Change;
 use super::super::records::Committed;
-use super::{Inner, Slot};
-use std::sync::Arc;
+use super::{Inner, Slot, is_there};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// From which time on an offset's age counts; none when it does not age.
 fn ages_from(group: &Group, committed: &Committed) -> Option<i64> {
@@ -32,9 +32,17 @@ fn is_expired(group: &Group, committed: &Committed, now: i64, retention_ms: i64)
     }
 }
 
+/// Goes through all groups, again and again, until the coordinator is gone.
+pub(super) async fn run(inner: Weak<Inner>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let Some(inner) = inner.upgrade() else { return };
+        inner.clean_up().await;
+    }
+}
+
 impl Inner {
-    /// Goes through all groups.
-    pub(super) async fn clean_up(self: &Arc<Inner>) {
+    async fn clean_up(self: &Arc<Inner>) {
         let Some(opened) = self.opened.get() else { return };
         for shard in &opened.shards {
             let slots: Vec<Arc<Slot>> = shard.groups.read().values().cloned().collect();
@@ -50,22 +58,31 @@ impl Inner {
         held.offsets.settle();
         let retention_ms = self.options.offsets_retention_ms;
         let _ = self.act(slot, &mut held, |slot, held, now, _| {
-            let mut expired: Vec<Change> = Vec::new();
-            for (topic, partitions) in held.offsets.iter().filter(|(topic, _)| !held.group.is_subscribed(topic)) {
-                let old = partitions.iter().filter(|(_, it)| is_expired(&held.group, it, now.wall, retention_ms));
-                expired.extend(old.map(|(partition, _)| (topic.clone(), *partition, None)));
+            let (mut gone, mut expired) = (Vec::new(), 0);
+            for (topic, partitions) in held.offsets.iter() {
+                let is_read = held.group.is_subscribed(topic);
+                for (partition, committed) in partitions {
+                    let is_old = !is_read && is_expired(&held.group, committed, now.wall, retention_ms);
+                    // What could not be dropped when its topic was deleted goes now.
+                    if is_old || !is_there(&self.engine, topic, committed) {
+                        gone.push((topic.clone(), *partition));
+                        expired += usize::from(is_old);
+                    }
+                }
             }
-            let count = expired.len();
-            let ends = held.group.is_unused() && count == held.offsets.count();
-            if count == 0 && !ends {
+            let ends = held.group.is_unused() && gone.len() == held.offsets.count();
+            if gone.is_empty() && !ends {
                 return;
             }
-            match self.queue(slot, held, now, expired, ends) {
-                Ok(_) if ends => self.forget(slot, held),
-                Ok(_) => {}
+            match self.queue_gone(slot, held, now, gone, ends) {
+                Ok(_) => {
+                    self.counters.expired_offsets(expired);
+                    if ends {
+                        self.forget(slot, held);
+                    }
+                }
                 Err(error) => tracing::warn!(group = &*slot.id, %error, "expired offsets stay until the next look"),
             }
-            self.counters.expired_offsets(count);
         });
     }
 }
@@ -77,7 +94,7 @@ mod tests {
     use crate::group::records::GroupRecord;
     use kafka_protocol::protocol::StrBytes;
 
-    const RULES: Rules = Rules { initial_delay_ms: 0, members_max: 10, pending_max: 10 };
+    const RULES: Rules = Rules { initial_delay_ms: 0, members_max: 10, pending_max: 10, bytes_max: usize::MAX };
 
     fn committed(commit_time: i64, expire_time: Option<i64>) -> Committed {
         let metadata = StrBytes::new();

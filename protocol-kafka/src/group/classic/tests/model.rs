@@ -27,7 +27,7 @@ fn input() -> impl Strategy<Value = Input> {
     let who = 0..6u8;
     let named = prop_oneof![3 => Just(Named::None), 6 => Just(Named::Its), 1 => Just(Named::Wrong)];
     let generation = prop_oneof![8 => Just(0i8), 1 => Just(-1i8), 1 => Just(1i8)];
-    let join = (who.clone(), named, any::<bool>(), any::<bool>(), 0..4u8, 0..3u8, 0..3u8);
+    let join = (who.clone(), named, any::<bool>(), any::<bool>(), 0..4u8, 0..3u8, 0..5u8);
     prop_oneof![
         8 => join.prop_map(|(who, id, stable, id_required, protocols, session, rebalance)| {
             Input::Join { who, id, stable, id_required, protocols, session, rebalance }
@@ -62,7 +62,8 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let mut table = Table::with(Rules { initial_delay_ms: 300, members_max: 4, pending_max: 3 });
+        let mut table =
+            Table::with(Rules { initial_delay_ms: 300, members_max: 4, pending_max: 3, bytes_max: usize::MAX });
         table.hold = true;
         World { table, clients: vec![Client::default(); 6], ids: 0, generation: 0, assigned: HashMap::new() }
     }
@@ -97,7 +98,8 @@ impl World {
                     instance_id: self.instance(who),
                     id_required,
                     session_timeout_ms: 5_000 * (1 + i32::from(session)),
-                    rebalance_timeout_ms: 4_000 * (1 + i32::from(rebalance)),
+                    // Clients may leave no time at all.
+                    rebalance_timeout_ms: [4_000, 8_000, 12_000, 0, -1][usize::from(rebalance)],
                     ..join_as("", &new_id, names)
                 };
                 let ticket = self.table.join(join);
@@ -180,7 +182,9 @@ impl World {
         let group = &self.table.group;
         let joined = group.members.values().filter(|member| member.join.is_some()).count();
         assert_eq!(group.joined, joined, "those who wait are counted");
-        assert_eq!(group.bytes, group.members.values().map(Member::bytes).sum::<usize>(), "bytes are counted");
+        let members: usize = group.members.iter().map(|(id, member)| member.bytes(id)).sum();
+        let pending: usize = group.pending.keys().map(|id| 128 + id.len()).sum();
+        assert_eq!(group.bytes, members + pending, "bytes are counted");
         let mut supported: HashMap<StrBytes, usize> = HashMap::new();
         for (name, _) in group.members.values().flat_map(|member| &member.protocols) {
             *supported.entry(name.clone()).or_default() += 1;

@@ -422,3 +422,22 @@ fn no_time_to_rebalance_is_a_short_time() {
         assert_eq!(table.group.state(), State::PreparingRebalance);
     }
 }
+
+#[test]
+fn a_member_that_is_too_large_is_not_taken() {
+    let mut table = Table::with(Rules { bytes_max: 2_000, ..RULES });
+    table.join(join("", "a"));
+    let large = Join { protocols: vec![(text("range"), Bytes::from(vec![0; 1_500]))], ..join("", "b") };
+    let refused = table.join(large.clone());
+    assert_eq!(table.joined(refused).error_code, code(ResponseError::GroupMaxSizeReached));
+    // Ids that are given out count too.
+    for new_id in ["c", "d", "e"] {
+        table.join(Join { id_required: true, ..join("", new_id) });
+    }
+    assert!(table.group.bytes() <= 2_000);
+    // What a member has already makes room for what it has now.
+    let mut alone = Table::with(Rules { bytes_max: 2_500, ..RULES });
+    alone.join(Join { new_id: text("a"), ..large.clone() });
+    let again = alone.join(Join { member_id: text("a"), new_id: text(""), ..large });
+    assert_eq!(alone.joined(again).error_code, 0);
+}
