@@ -45,8 +45,9 @@ pub(crate) const GROUP_TEXT_BYTES_MAX: usize = 32_000;
 /// Protocols that one member may support. With more, JoinGroup gets INCONSISTENT_GROUP_PROTOCOL.
 pub(crate) const GROUP_PROTOCOLS_MAX: usize = 100;
 
-/// Bytes of memory, about, of all groups together: their members, ids that are given out, offsets. When they are used up, new
-/// groups and members get POLICY_VIOLATION, and OffsetCommit INVALID_COMMIT_OFFSET_SIZE.
+/// Bytes of memory, about, of all groups together: their members, ids that are given out, offsets. When they are used up, what
+/// would take more is refused: new groups and members, and members that grow, with POLICY_VIOLATION, offsets of further partitions
+/// with INVALID_COMMIT_OFFSET_SIZE.
 pub(crate) const GROUPS_BYTES_MAX: usize = 512 << 20;
 
 /// Bytes of memory, about, of the members of one group: its leader gets all of them in one answer. A member that makes it larger
@@ -60,8 +61,11 @@ pub(crate) const GROUP_RECORD_BYTES_MAX: usize = 16 << 20;
 pub(crate) const OFFSETS_PER_GROUP_MAX: usize = 500_000;
 
 /// Bytes of a batch of offsets: what the reference's topic of offsets takes by default. A larger OffsetCommit gets
-/// INVALID_COMMIT_OFFSET_SIZE, as there.
-pub(crate) const OFFSETS_BATCH_BYTES_MAX: usize = 1 << 20;
+/// UNKNOWN_SERVER_ERROR, as there.
+pub(crate) const OFFSETS_BATCH_BYTES_MAX: usize = 1_048_588;
+
+/// Topics that the members of one group may say that they read. With more, it is not known what they read.
+pub(crate) const GROUP_TOPICS_MAX: usize = 100_000;
 
 /// Groups in one request about groups. One that names more closes its connection.
 pub(crate) const GROUPS_NAMED_MAX: usize = 100_000;
@@ -99,11 +103,16 @@ pub(crate) fn check_groups(named: usize) -> Result<(), Close> {
     if named > GROUPS_NAMED_MAX { Err(Close::Refused("a request that names too many groups")) } else { Ok(()) }
 }
 
-/// Accounts for an answer of about `bytes` while it is being made: new requests wait when it is much.
-pub(crate) fn account(ctx: &Context, bytes: usize) -> Charge {
-    let mut charge = Charge::new(&ctx.budget);
-    charge.grow_at_once(bytes as u64);
+/// Accounts for an answer of about `bytes` while it is being made. Waits until there is memory for it.
+pub(crate) async fn account(ctx: &Context, bytes: usize) -> Charge {
+    let mut charge = Charge::up_to(&ctx.budget, bytes as u64);
+    charge.grow(bytes as u64).await;
     charge
+}
+
+/// The same for an answer whose size is not known yet: the charge is to grow with it.
+pub(crate) fn account_for_parts(ctx: &Context) -> Charge {
+    Charge::new(&ctx.budget)
 }
 
 #[cfg(test)]

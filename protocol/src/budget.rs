@@ -5,7 +5,11 @@
 //! may overdraw.
 //!
 //! Small requests have an eighth of the budget beside it to themselves, so that whoever holds large ones open, on purpose or over
-//! a slow line, stops nobody who asks for little. What is taken is therefore at most nine eighths of the budget and one request.
+//! a slow line, stops nobody who asks for little.
+//!
+//! Answers are paid for when they are there, whether or not they fit. They go when their client reads, or is cut off because it does
+//! not; while they alone exceed the budget, nobody overdraws. What is taken is therefore at most the budget and its eighth, the answers,
+//! and one request.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -25,6 +29,8 @@ struct State {
     used: u64,
     /// Of these, what small requests take.
     used_small: u64,
+    /// Of these, what answers take that wait to be sent.
+    used_answers: u64,
     /// Whether some charge overdraws.
     overdrawn: bool,
     /// Whom to wake at the next release. Everybody is woken at once: waiting is rare.
@@ -32,12 +38,38 @@ struct State {
 }
 
 impl State {
-    fn take(&mut self, more: u64, is_small: bool) {
+    fn take(&mut self, more: u64, kind: Kind) {
         self.used = self.used.saturating_add(more);
-        if is_small {
-            self.used_small = self.used_small.saturating_add(more);
+        if let Some(part) = self.part(kind) {
+            *part = part.saturating_add(more);
         }
     }
+
+    fn give_back(&mut self, bytes: u64, kind: Kind) {
+        self.used = self.used.saturating_sub(bytes);
+        if let Some(part) = self.part(kind) {
+            *part = part.saturating_sub(bytes);
+        }
+    }
+
+    fn part(&mut self, kind: Kind) -> Option<&mut u64> {
+        match kind {
+            Kind::Small => Some(&mut self.used_small),
+            Kind::Large => None,
+            Kind::Answers => Some(&mut self.used_answers),
+        }
+    }
+}
+
+/// What memory is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A small request.
+    Small,
+    /// Any other request.
+    Large,
+    /// Answers that wait to be sent.
+    Answers,
 }
 
 impl Budget {
@@ -61,26 +93,41 @@ impl Budget {
 pub struct Charge {
     budget: Arc<Budget>,
     bytes: u64,
-    is_small: bool,
+    kind: Kind,
     overdraws: bool,
 }
 
 impl Charge {
+    fn of(budget: &Arc<Budget>, bytes: u64, kind: Kind) -> Charge {
+        Charge { budget: budget.clone(), bytes, kind, overdraws: false }
+    }
+
     /// Takes nothing yet.
     pub fn new(budget: &Arc<Budget>) -> Charge {
-        Charge { budget: budget.clone(), bytes: 0, is_small: false, overdraws: false }
+        Charge::of(budget, 0, Kind::Large)
+    }
+
+    /// Takes nothing yet; for answers that wait to be sent.
+    pub fn for_answers(budget: &Arc<Budget>) -> Charge {
+        Charge::of(budget, 0, Kind::Answers)
     }
 
     /// Takes nothing yet, and never more than `most`.
     pub fn up_to(budget: &Arc<Budget>, most: u64) -> Charge {
-        Charge { budget: budget.clone(), bytes: 0, is_small: most <= SMALL_MAX, overdraws: false }
+        let kind = if most <= SMALL_MAX { Kind::Small } else { Kind::Large };
+        Charge::of(budget, 0, kind)
     }
 
     /// Parts with `bytes` of what it took.
     pub fn split_off(&mut self, bytes: u64) -> Charge {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Charge { budget: self.budget.clone(), bytes, is_small: self.is_small, overdraws: false }
+        let mut part = Charge::of(&self.budget, bytes, self.kind);
+        if self.bytes == 0 {
+            // Whoever has the bytes has overdrawn.
+            part.overdraws = std::mem::take(&mut self.overdraws);
+        }
+        part
     }
 
     /// Bytes taken by this charge.
@@ -92,25 +139,29 @@ impl Charge {
     pub fn poll_grow(&mut self, cx: &mut Context<'_>, more: u64) -> Poll<()> {
         let mut state = self.budget.state.lock();
         let max = self.budget.max;
-        let fits = state.used == 0
-            || state.used.saturating_add(more) <= max
-            || self.is_small && state.used_small.saturating_add(more) <= max / 8;
+        let fits = state.used.saturating_add(more) <= max
+            || self.kind == Kind::Small && state.used_small.saturating_add(more) <= max / 8;
         if !fits && !self.overdraws {
-            if state.overdrawn {
+            if state.overdrawn || state.used_answers > max {
                 state.waiting.push(cx.waker().clone());
                 return Poll::Pending;
             }
             state.overdrawn = true;
             self.overdraws = true;
         }
-        state.take(more, self.is_small);
+        state.take(more, self.kind);
         self.bytes = self.bytes.saturating_add(more);
         Poll::Ready(())
     }
 
+    /// Takes `more` bytes, when they are there.
+    pub async fn grow(&mut self, more: u64) {
+        std::future::poll_fn(|cx| self.poll_grow(cx, more)).await;
+    }
+
     /// Takes `more` bytes although they may not be there: for memory that is already in use. New requests then wait.
     pub fn grow_at_once(&mut self, more: u64) {
-        self.budget.state.lock().take(more, self.is_small);
+        self.budget.state.lock().take(more, self.kind);
         self.bytes = self.bytes.saturating_add(more);
     }
 
@@ -123,10 +174,7 @@ impl Charge {
         self.bytes -= back;
         let waiting = {
             let mut state = self.budget.state.lock();
-            state.used = state.used.saturating_sub(back);
-            if self.is_small {
-                state.used_small = state.used_small.saturating_sub(back);
-            }
+            state.give_back(back, self.kind);
             if self.overdraws && self.bytes == 0 {
                 self.overdraws = false;
                 state.overdrawn = false;
@@ -185,7 +233,7 @@ mod tests {
         let budget = Budget::new(8 * SMALL_MAX);
         let mut cx = Context::from_waker(Waker::noop());
         let [mut a, mut b, mut c] = [(); 3].map(|()| Charge::up_to(&budget, SMALL_MAX + 1));
-        assert!(a.poll_grow(&mut cx, 100 * SMALL_MAX).is_ready());
+        assert!(a.poll_grow(&mut cx, 8 * SMALL_MAX).is_ready());
         assert!(b.poll_grow(&mut cx, 1).is_ready(), "one overdraws");
         assert!(c.poll_grow(&mut cx, 1).is_pending());
         let [mut small, mut other] = [(); 2].map(|()| Charge::up_to(&budget, SMALL_MAX));
@@ -196,6 +244,37 @@ mod tests {
         assert!(other.poll_grow(&mut cx, 1).is_ready());
         drop((a, b, c, kept, other));
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn nobody_adds_to_answers_that_take_more_than_there_is() {
+        let budget = Budget::new(10);
+        let mut cx = Context::from_waker(Waker::noop());
+        let [mut answer, mut next] = [Charge::for_answers(&budget), Charge::new(&budget)];
+        answer.grow_at_once(100);
+        assert!(next.poll_grow(&mut cx, 1).is_pending());
+        answer.shrink_to(10);
+        assert!(next.poll_grow(&mut cx, 1).is_ready(), "one overdraws");
+    }
+
+    #[test]
+    fn requests_that_hold_everything_and_need_more_get_it_one_after_the_other() {
+        let budget = Budget::new(10);
+        let mut cx = Context::from_waker(Waker::noop());
+        let [first, mut second] = [(); 2].map(|()| {
+            let mut frame = Charge::new(&budget);
+            assert!(frame.poll_grow(&mut cx, 8).is_ready());
+            // The frame's own charge goes on as another one.
+            frame.split_off(8)
+        });
+        let [mut a, mut b] = [(); 2].map(|()| Charge::new(&budget));
+        assert!(second.poll_grow(&mut cx, 1).is_ready(), "it has overdrawn");
+        assert!(a.poll_grow(&mut cx, 8).is_pending());
+        second.shrink_to(0);
+        assert!(a.poll_grow(&mut cx, 8).is_ready());
+        assert!(b.poll_grow(&mut cx, 8).is_pending());
+        drop((first, a));
+        assert!(b.poll_grow(&mut cx, 8).is_ready());
     }
 
     #[test]

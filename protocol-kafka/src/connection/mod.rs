@@ -147,7 +147,7 @@ impl<T: Transport> Connection<T> {
             answers: VecDeque::new(),
             answers_bytes: 0,
             out: Outbox::default(),
-            out_charge: Charge::new(&ctx.budget),
+            out_charge: Charge::for_answers(&ctx.budget),
             ending: None,
             active: now,
             received: now,

@@ -35,6 +35,7 @@ pub(crate) use sync::Sync;
 use super::java;
 use super::records::{GroupRecord, MemberRecord};
 use super::subscription;
+use crate::limits::GROUP_TOPICS_MAX;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
@@ -314,7 +315,9 @@ impl Group {
 
     /// Bytes of memory that members and ids given out take, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        /// What a topic takes in the set of those that are read, about. Its name is in a member's metadata.
+        const SUBSCRIBED_SIZE: usize = 64;
+        self.bytes + self.subscribed.as_ref().map_or(0, HashSet::len) * SUBSCRIBED_SIZE
     }
 
     /// Members and ids given out.
@@ -591,7 +594,7 @@ impl Group {
         self.protocol.as_ref()?;
         let mut topics = HashSet::new();
         for member in self.members.values() {
-            topics.extend(subscription::topics(&self.metadata(member))?);
+            subscription::add_topics(&self.metadata(member), &mut topics, GROUP_TOPICS_MAX)?;
         }
         Some(topics)
     }

@@ -49,6 +49,8 @@ enum NotQueued {
     Append(#[from] AppendError),
     #[error("a batch of them cannot be made: {0}")]
     Build(#[from] BatchError),
+    #[error("a batch of them would be too large")]
+    TooLarge,
 }
 
 impl From<NotQueued> for Unavailable {
@@ -60,7 +62,7 @@ impl From<NotQueued> for Unavailable {
             NotQueued::Append(
                 AppendError::Stopped | AppendError::OutOfOrderSequence { .. } | AppendError::StaleProducerEpoch { .. },
             ) => ResponseError::NotCoordinator,
-            NotQueued::Build(_) => ResponseError::UnknownServerError,
+            NotQueued::Build(_) | NotQueued::TooLarge => ResponseError::UnknownServerError,
         })
     }
 }
@@ -121,8 +123,8 @@ struct Held {
     waiting: HashMap<Ticket, oneshot::Sender<Reply>>,
     /// It was removed: whoever still has the slot must look again.
     is_gone: bool,
-    /// The end of the group, when it has none left, and what to wait for until that is kept.
-    ended: Option<Ack>,
+    /// The last record that nobody waits for by itself (that nobody is left, or that the group is new), or why it is not kept.
+    noted: Option<Result<Ack, ResponseError>>,
     /// The bytes that it is counted with.
     bytes: usize,
 }
@@ -278,7 +280,7 @@ impl Opened {
 
 impl Slot {
     fn new(id: StrBytes, shard: usize, group: Group, offsets: Offsets) -> Slot {
-        let held = Held { group, offsets, waiting: HashMap::new(), is_gone: false, ended: None, bytes: 0 };
+        let held = Held { group, offsets, waiting: HashMap::new(), is_gone: false, noted: None, bytes: 0 };
         Slot { id, shard, armed: AtomicU64::new(u64::MAX), held: Mutex::new(held) }
     }
 
@@ -386,18 +388,16 @@ impl Inner {
         let Persist { record, then } = persist;
         let value = record.write();
         let ack = self.engine.ack();
-        let queued = if value.len() > GROUP_RECORD_BYTES_MAX {
-            Err(Unavailable(ResponseError::UnknownServerError))
-        } else {
-            self.append(slot, &[(records::group_key(&slot.id), Some(value))], now, &ack).map_err(Unavailable::from)
-        };
+        let record = [(records::group_key(&slot.id), Some(value))];
+        let queued = self.append(slot, &record, GROUP_RECORD_BYTES_MAX, now, &ack).map_err(Unavailable::from);
         match (queued, then) {
-            (Ok(()), None) => held.ended = Some(ack),
+            (Ok(()), None) => held.noted = Some(Ok(ack)),
             (Ok(()), Some(then)) => {
                 tokio::spawn(persisted(Arc::downgrade(self), slot.clone(), then, ack));
             }
             (Err(Unavailable(error)), None) => {
-                tracing::warn!(group = &*slot.id, ?error, "that a group is empty could not be kept");
+                tracing::warn!(group = &*slot.id, ?error, "that a group is new or empty could not be kept");
+                held.noted = Some(Err(error));
             }
             (Err(Unavailable(error)), Some(then)) => {
                 held.group.persisted(now, &self.rules, then, Err(error), effects);
@@ -405,11 +405,12 @@ impl Inner {
         }
     }
 
-    /// Queues records of a group as one batch. Whoever calls bounds its size; `max.message.bytes` of the topic is for clients.
+    /// Queues records of a group as one batch of at most `bytes_max`; `max.message.bytes` of the topic is for clients.
     fn append(
         &self,
         slot: &Slot,
         records: &[(Vec<u8>, Option<Vec<u8>>)],
+        bytes_max: usize,
         now: Moment,
         ack: &Ack,
     ) -> Result<(), NotQueued> {
@@ -418,8 +419,16 @@ impl Inner {
         for (key, value) in records {
             batch.push(TimestampMs(now.wall), Some(key), value.as_deref(), &[])?;
         }
+        if batch.size() > bytes_max {
+            return Err(NotQueued::TooLarge);
+        }
         shard.partition.append(&batch.build()?, ack)?;
         Ok(())
+    }
+
+    /// Whether the topic that an offset was committed for is still there.
+    fn is_there(&self, topic: &str, committed: Option<&Committed>) -> bool {
+        committed.is_none_or(|committed| is_of(self.engine.topic(topic).as_deref(), committed))
     }
 
     /// Takes a group off the list. Its lock is held.
@@ -451,9 +460,9 @@ async fn persisted(inner: Weak<Inner>, slot: Arc<Slot>, then: Then, ack: Ack) {
     });
 }
 
-/// Whether the topic that an offset was committed for is still there.
-fn is_there(engine: &Engine, topic: &str, committed: &Committed) -> bool {
-    engine.topic(topic).is_some_and(|there| committed.topic_id.is_none_or(|id| crate::map::topic_id(there.id()) == id))
+/// Whether an offset was committed for this topic, which has its name now.
+fn is_of(topic: Option<&Topic>, committed: &Committed) -> bool {
+    topic.is_some_and(|topic| committed.topic_id.is_none_or(|id| crate::map::topic_id(topic.id()) == id))
 }
 
 /// Whether a text fits a record.

@@ -20,6 +20,8 @@ struct Queued {
 
 /// Bytes of memory that an offset takes beside texts, about.
 const OFFSET_SIZE: usize = 128;
+/// The same of a topic: a map has room for several partitions from its first one on.
+const TOPIC_SIZE: usize = 1_024;
 
 fn size_of(committed: &Committed) -> usize {
     OFFSET_SIZE + committed.metadata.len()
@@ -63,7 +65,7 @@ impl Offsets {
                 self.bytes += size_of(&committed);
                 let name = topic.len();
                 let partitions = self.durable.entry(topic).or_insert_with(|| {
-                    self.bytes += name;
+                    self.bytes += TOPIC_SIZE + name;
                     BTreeMap::new()
                 });
                 match partitions.insert(partition, committed) {
@@ -79,7 +81,7 @@ impl Offsets {
                 }
                 if partitions.is_empty() {
                     self.durable.remove(&topic);
-                    self.bytes -= topic.len();
+                    self.bytes -= TOPIC_SIZE + topic.len();
                 }
             }
         }
@@ -112,10 +114,33 @@ impl Offsets {
         decided
     }
 
-    /// Whether something is committed for a topic, or on its way.
-    pub(crate) fn knows(&self, topic: &StrBytes) -> bool {
-        let is_queued = |queued: &Queued| queued.changes.iter().any(|(name, _, _)| name == topic);
-        self.durable.contains_key(topic) || self.queued.iter().any(is_queued)
+    /// Whether something is committed for one of these topics, or on its way.
+    pub(crate) fn knows_any<T>(&self, topics: &HashMap<StrBytes, T>) -> bool {
+        let mut queued = self.queued.iter().flat_map(|queued| &queued.changes);
+        self.durable.keys().any(|name| topics.contains_key(name)) || queued.any(|(name, ..)| topics.contains_key(name))
+    }
+
+    /// Whether a partition's offset is about to change.
+    pub(crate) fn is_changing(&self, topic: &StrBytes, partition: i32) -> bool {
+        let mut queued = self.queued.iter().flat_map(|queued| &queued.changes);
+        queued.any(|(name, index, _)| *index == partition && name == topic)
+    }
+
+    /// What was queued last, when it is not durable yet.
+    pub(crate) fn last_queued(&self) -> Option<Ack> {
+        self.queued.back().map(|queued| queued.ack.clone())
+    }
+
+    /// How many bytes more they would take with these changes.
+    pub(crate) fn growth(&self, changes: &[Change]) -> usize {
+        let growth = changes.iter().map(|(topic, partition, committed)| {
+            let more = committed.as_ref().map_or(0, size_of);
+            match self.durable.get(topic) {
+                Some(partitions) => more.saturating_sub(partitions.get(partition).map_or(0, size_of)),
+                None => more + TOPIC_SIZE + topic.len(),
+            }
+        });
+        growth.sum()
     }
 
     /// Whether nothing is committed, nor on its way.
@@ -174,7 +199,11 @@ mod tests {
         let queued = offsets.bytes();
         assert!(queued >= 2 * (OFFSET_SIZE + 1) + topic().len());
         offsets.settle();
-        assert_eq!(offsets.bytes(), 2 * (OFFSET_SIZE + 1) + topic().len());
+        assert_eq!(offsets.bytes(), 2 * (OFFSET_SIZE + 1) + TOPIC_SIZE + topic().len());
+        let same = vec![(topic(), 0, Some(committed(7)))];
+        assert_eq!(offsets.growth(&same), 0, "an offset that moves takes no more");
+        let other = vec![(topic(), 2, Some(committed(7)))];
+        assert_eq!(offsets.growth(&other), OFFSET_SIZE + 1);
         offsets.queue(Ack::default(), vec![(topic(), 0, None), (topic(), 1, None)]);
         offsets.settle();
         assert_eq!(offsets.bytes(), 0);

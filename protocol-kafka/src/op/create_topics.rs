@@ -63,7 +63,7 @@ pub(crate) async fn handle(
             }
         }
     }
-    let _charge = limits::account(ctx, pending.len() * if call.version >= 5 { ECHO_BYTES } else { 0 });
+    let _charge = limits::account(ctx, pending.len() * if call.version >= 5 { ECHO_BYTES } else { 0 }).await;
     for (topic, partitions, settings, made) in pending {
         let outcome = match made {
             Made::Checked(checked) => checked.await.map(|()| None),

@@ -29,7 +29,7 @@ pub(crate) async fn handle(
         documentation: request.include_documentation && call.version >= 3,
         types: call.version >= 3,
     };
-    let _charge = limits::account(ctx, request.resources.len().min(RESOURCES_DESCRIBED_MAX) * RESOURCE_BYTES);
+    let _charge = limits::account(ctx, request.resources.len().min(RESOURCES_DESCRIBED_MAX) * RESOURCE_BYTES).await;
     let results = request.resources.into_iter().enumerate().map(|(number, resource)| {
         let described =
             if number < RESOURCES_DESCRIBED_MAX { entries(ctx, &wants, &resource) } else { Err(too_many()) };

@@ -13,6 +13,9 @@ use kafka_protocol::protocol::StrBytes;
 /// The first version that tells a group that is not there from one that is.
 const WITH_NOT_FOUND: i16 = 6;
 
+/// About the memory that a group takes in the answer beside its members.
+const GROUP_BYTES: usize = 256;
+
 pub(crate) async fn handle(
     ctx: &Context,
     call: &Call,
@@ -20,7 +23,8 @@ pub(crate) async fn handle(
 ) -> Result<DescribeGroupsResponse, Close> {
     limits::check_groups(request.groups.len())?;
     let opened = ctx.groups.open(false).await;
-    let mut charge = limits::account(ctx, 0);
+    let _charge = limits::account(ctx, request.groups.len() * GROUP_BYTES).await;
+    let mut members = limits::account_for_parts(ctx);
     let mut room = GROUPS_DESCRIBED_BYTES_MAX;
     let mut groups = Vec::with_capacity(request.groups.len());
     for id in request.groups {
@@ -29,7 +33,7 @@ pub(crate) async fn handle(
             Err(unavailable) => Err(unavailable.0),
         };
         if let Ok(Some(described)) = &described {
-            charge.grow_at_once(described.bytes as u64);
+            members.grow(described.bytes as u64).await;
         }
         let mut group = match described {
             Ok(Some(described)) => shown(described),

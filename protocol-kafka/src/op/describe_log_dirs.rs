@@ -35,7 +35,7 @@ pub(crate) async fn handle(
     };
     described.retain(|topic| !topic.partitions.is_empty());
     let count: usize = described.iter().map(|topic| topic.partitions.len()).sum();
-    let _charge = limits::account(ctx, count * PARTITION_BYTES);
+    let _charge = limits::account(ctx, count * PARTITION_BYTES).await;
     let engine = ctx.engine.clone();
     let room = ctx.engine.offload(move || engine.filesystem_bytes()).await.map_err(|_| Close::Stopped)?;
     let mut result =

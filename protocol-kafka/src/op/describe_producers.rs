@@ -19,7 +19,7 @@ pub(crate) async fn handle(
     request: DescribeProducersRequest,
 ) -> Result<DescribeProducersResponse, Close> {
     let mut room = PRODUCERS_DESCRIBED_MAX;
-    let mut charge = limits::account(ctx, 0);
+    let mut charge = limits::account_for_parts(ctx);
     let mut response = DescribeProducersResponse::default();
     let mut messages = Messages::new();
     for topic in request.topics {
@@ -33,7 +33,7 @@ pub(crate) async fn handle(
                 Err(failure) => (Some(failure), Vec::new()),
             };
             room -= producers.len();
-            charge.grow_at_once((producers.len() * PRODUCER_BYTES) as u64);
+            charge.grow((producers.len() * PRODUCER_BYTES) as u64).await;
             let code = failure.as_ref().map_or(0, Failure::code);
             ctx.count_error(call, code);
             partitions.push(

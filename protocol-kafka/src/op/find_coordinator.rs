@@ -2,7 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
-use crate::limits;
+use crate::limits::{self, Messages};
 use crate::map::Failure;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -18,23 +18,47 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
 
+/// About the memory that a key takes in the answer.
+const FOUND_BYTES: usize = 256;
+
 pub(crate) async fn handle(
     ctx: &Context,
     call: &Call,
     request: FindCoordinatorRequest,
 ) -> Result<FindCoordinatorResponse, Close> {
     let kind = request.key_type;
+    let is_share = kind == SHARE && call.version >= WITH_SHARE_GROUPS;
     let known = match kind {
         GROUP => ctx.groups.open(true).await.map(|_| ()).map_err(|unavailable| failure(unavailable.0)),
         // What a broker says when the cluster has nobody for it.
         TRANSACTION => Err(failure(ResponseError::CoordinatorNotAvailable)),
-        SHARE if call.version >= WITH_SHARE_GROUPS => Err(failure(ResponseError::CoordinatorNotAvailable)),
+        _ if is_share => Err(failure(ResponseError::CoordinatorNotAvailable)),
         // Known, but not in this version: the reference finds no words for it where it could be one of several.
         SHARE if call.version >= WITH_KEYS => Err(Failure::new(ResponseError::InvalidRequest)),
         _ => Err(failure(ResponseError::InvalidRequest)),
     };
+    let mut messages = Messages::new();
+    let host = StrBytes::from_string(ctx.options.advertised_host.clone());
+    let mut found = |key: StrBytes| {
+        let known = if is_share { check_share_key(&key).and_then(|()| known.clone()) } else { known.clone() };
+        let answer = Coordinator::default().with_key(key);
+        match known {
+            Ok(()) => answer
+                .with_node_id(BrokerId(ctx.options.node_id))
+                .with_host(host.clone())
+                .with_port(i32::from(ctx.options.advertised_port)),
+            Err(failure) => {
+                ctx.count_error(call, failure.code());
+                answer
+                    .with_node_id(BrokerId(-1))
+                    .with_port(-1)
+                    .with_error_code(failure.code())
+                    .with_error_message(Some(messages.take(&failure).unwrap_or_default()))
+            }
+        }
+    };
     if call.version < WITH_KEYS {
-        let found = coordinator(ctx, call, kind, request.key, &known);
+        let found = found(request.key);
         let fine = StrBytes::from_static_str("NONE");
         return Ok(FindCoordinatorResponse::default()
             .with_error_code(found.error_code)
@@ -44,7 +68,8 @@ pub(crate) async fn handle(
             .with_port(found.port));
     }
     limits::check_groups(request.coordinator_keys.len())?;
-    let found = request.coordinator_keys.into_iter().map(|key| coordinator(ctx, call, kind, key, &known)).collect();
+    let _charge = limits::account(ctx, request.coordinator_keys.len() * FOUND_BYTES).await;
+    let found = request.coordinator_keys.into_iter().map(found).collect();
     Ok(FindCoordinatorResponse::default().with_coordinators(found))
 }
 
@@ -58,26 +83,6 @@ fn failure(error: ResponseError) -> Failure {
         _ => "The coordinator is not available.",
     };
     Failure::because(error, words)
-}
-
-fn coordinator(ctx: &Context, call: &Call, kind: i8, key: StrBytes, known: &Result<(), Failure>) -> Coordinator {
-    let is_share = kind == SHARE && call.version >= WITH_SHARE_GROUPS;
-    let known = if is_share { check_share_key(&key).and_then(|()| known.clone()) } else { known.clone() };
-    let answer = Coordinator::default().with_key(key);
-    match known {
-        Ok(()) => answer
-            .with_node_id(BrokerId(ctx.options.node_id))
-            .with_host(StrBytes::from_string(ctx.options.advertised_host.clone()))
-            .with_port(i32::from(ctx.options.advertised_port)),
-        Err(failure) => {
-            ctx.count_error(call, failure.code());
-            answer
-                .with_node_id(BrokerId(-1))
-                .with_port(-1)
-                .with_error_code(failure.code())
-                .with_error_message(Some(failure.message().unwrap_or_default()))
-        }
-    }
 }
 
 /// The key of a share group names it with a topic's id and a partition.

@@ -3,7 +3,7 @@
 use crate::call::{Call, Outcome, Running};
 use crate::context::Context;
 use crate::group::{Join, Reply, own, refusal};
-use crate::limits::GROUP_PROTOCOLS_MAX;
+use crate::limits::{self, GROUP_PROTOCOLS_MAX};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -20,6 +20,8 @@ const WITH_NULL_PROTOCOL: i16 = 7;
 const WITH_SKIPPED_ASSIGNMENT: i16 = 9;
 /// What a waiting request takes of memory, about; its metadata counts as the group's.
 const WAITING_BYTES: u64 = 1 << 10;
+/// What a member takes in a leader's answer beside its metadata, about.
+const MEMBER_BYTES: usize = 256;
 
 pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
     Box::pin(async move {
@@ -39,6 +41,9 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
             answer.protocol_name.get_or_insert_default();
         }
         ctx.count_error(&call, answer.error_code);
+        // A leader hears of all members, as often as it asks.
+        let bytes = answer.members.iter().map(|member| MEMBER_BYTES + member.metadata.len()).sum();
+        let _charge = limits::account(&ctx, bytes).await;
         call.answer(&answer).map(Outcome::Done)
     })
 }

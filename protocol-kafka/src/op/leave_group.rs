@@ -32,14 +32,23 @@ pub(crate) async fn handle(
             Err(unavailable) => Err(unavailable.0),
         }
     };
-    let outcomes = match outcome {
+    let outcome = match outcome {
         Ok(Some((outcomes, ended))) => {
             // That nobody is left is kept before it is said: a crash would bring the last one back.
-            if let Some(ended) = ended {
-                ended.wait().await.map_err(|_| Close::Stopped)?;
+            match ended.transpose() {
+                Ok(None) => Ok(Some(outcomes)),
+                Ok(Some(ended)) => {
+                    ended.wait().await.map_err(|_| Close::Stopped)?;
+                    Ok(Some(outcomes))
+                }
+                Err(error) => Err(error),
             }
-            outcomes
         }
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let outcomes = match outcome {
+        Ok(Some(outcomes)) => outcomes,
         Ok(None) => vec![Err(ResponseError::UnknownMemberId); members.len()],
         Err(error) => {
             ctx.count_error(call, error.code());

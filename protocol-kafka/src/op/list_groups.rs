@@ -19,6 +19,8 @@ pub(crate) async fn handle(
     call: &Call,
     request: ListGroupsRequest,
 ) -> Result<ListGroupsResponse, Close> {
+    // Without an end: a list that leaves groups out would be taken for the whole.
+    let _charge = limits::account(ctx, ctx.groups.count() * LISTED_BYTES).await;
     let listed = match ctx.groups.open(false).await {
         Ok(_) => ctx.groups.list(),
         Err(unavailable) => Err(unavailable),
@@ -37,9 +39,8 @@ pub(crate) async fn handle(
     let states = State::ALL.map(|state| (state, is_wanted(&request.states_filter, state.name())));
     let is_of_type = is_wanted(&request.types_filter, CLASSIC);
     let listed = listed.into_iter().filter(|group| is_of_type && states.contains(&(group.state, true)));
-    // Without an end: a list that leaves groups out would be taken for the whole.
     let listed: Vec<_> = listed.collect();
-    let _charge = limits::account(ctx, listed.iter().map(|group| LISTED_BYTES + group.id.len()).sum());
+    let _texts = limits::account(ctx, listed.iter().map(|group| group.id.len()).sum()).await;
     let groups = listed.into_iter().map(|group| {
         ListedGroup::default()
             .with_group_id(group.id.into())

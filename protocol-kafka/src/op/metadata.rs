@@ -36,7 +36,7 @@ pub(crate) async fn handle(ctx: &Context, call: &Call, request: MetadataRequest)
     }
     let answer = Answer { ctx, version: call.version, with_operations: request.include_topic_authorized_operations };
     let all = request.topics.is_none() || (call.version == 0 && named.is_empty());
-    let _charge = limits::account(ctx, if all { ctx.engine.partition_count() * PARTITION_BYTES } else { 0 });
+    let _charge = limits::account(ctx, if all { ctx.engine.partition_count() * PARTITION_BYTES } else { 0 }).await;
     let topics = if all {
         let seen = topics::all(ctx);
         seen.map(|topic| answer.known(&topic)).collect()

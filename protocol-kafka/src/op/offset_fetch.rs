@@ -36,6 +36,12 @@ pub(crate) async fn handle(
     limits::check_groups(request.groups.len())?;
     let opened = ctx.groups.open(false).await.map_err(|unavailable| unavailable.0);
     let mut room = Room(OFFSETS_FETCHED_BYTES_MAX);
+    let whole = match call.version {
+        WITH_GROUPS.. => request.groups.iter().map(|group| bytes_of_all(ctx, group)).sum(),
+        _ => bytes_of_all(ctx, &older_group(&request)),
+    };
+    let whole = std::cmp::min(whole, OFFSETS_FETCHED_BYTES_MAX);
+    let _charge = limits::account(ctx, whole).await;
     if call.version >= WITH_GROUPS {
         let groups = request.groups.into_iter().map(|group| {
             let fetched = opened.and_then(|_| fetch(ctx, call.version, &group, &mut room));
@@ -44,16 +50,15 @@ pub(crate) async fn handle(
                 OffsetFetchResponseGroup::default().with_group_id(GroupId(group.group_id)).with_error_code(error.code())
             })
         });
-        return Ok(OffsetFetchResponse::default().with_groups(groups.collect()));
+        let groups = groups.collect();
+        let _rest = limits::account(ctx, room.taken().saturating_sub(whole)).await;
+        return Ok(OffsetFetchResponse::default().with_groups(groups));
     }
-    let group = OffsetFetchRequestGroup {
-        group_id: request.group_id,
-        topics: request.topics,
-        ..OffsetFetchRequestGroup::default()
-    };
+    let group = older_group(&request);
     match opened.and_then(|_| fetch(ctx, call.version, &group, &mut room)) {
         Ok(fetched) => {
             let topics = fetched.topics.into_iter().map(older_topic).collect();
+            let _rest = limits::account(ctx, room.taken().saturating_sub(whole)).await;
             Ok(OffsetFetchResponse::default().with_topics(topics))
         }
         Err(error) => {
@@ -75,6 +80,24 @@ pub(crate) async fn handle(
     }
 }
 
+/// A request that asks about one group, as later ones do.
+fn older_group(request: &OffsetFetchRequest) -> OffsetFetchRequestGroup {
+    OffsetFetchRequestGroup {
+        group_id: request.group_id.clone(),
+        topics: request.topics.clone(),
+        ..OffsetFetchRequestGroup::default()
+    }
+}
+
+/// What a group's offsets take in the answer, about, when all of them are asked for. Partitions that are named are paid for with the
+/// request, and what is said beside their offsets before it is copied.
+fn bytes_of_all(ctx: &Context, group: &OffsetFetchRequestGroup) -> usize {
+    if group.topics.is_some() {
+        return 0;
+    }
+    ctx.groups.committed(&group.group_id, |offsets| offsets.map_or(0, Offsets::bytes)).unwrap_or(0)
+}
+
 fn older_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
     let partitions = topic.partitions.into_iter().map(|partition| {
         OffsetFetchResponsePartition::default()
@@ -91,6 +114,11 @@ fn older_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
 struct Room(usize);
 
 impl Room {
+    /// Bytes that are taken.
+    fn taken(&self) -> usize {
+        OFFSETS_FETCHED_BYTES_MAX - self.0
+    }
+
     /// Takes so many partitions with so much said beside them, if they fit.
     fn takes(&mut self, partitions: usize, bytes: usize) -> bool {
         const EACH: usize = 128;

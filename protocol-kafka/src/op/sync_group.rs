@@ -3,6 +3,7 @@
 use crate::call::{Call, Outcome, Running};
 use crate::context::Context;
 use crate::group::{Reply, Sync, own};
+use crate::limits;
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
@@ -28,6 +29,7 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
         }
         .unwrap_or_else(|error| SyncGroupResponse::default().with_error_code(error.code()));
         ctx.count_error(&call, answer.error_code);
+        let _charge = limits::account(&ctx, answer.assignment.len()).await;
         call.answer(&answer).map(Outcome::Done)
     })
 }

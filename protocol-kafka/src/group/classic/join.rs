@@ -44,7 +44,7 @@ pub(crate) struct Replacement {
 
 impl Join {
     /// Bytes of memory that the member will take, about.
-    pub(crate) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let ids = self.member_id.len() + self.new_id.len() + self.instance_id.as_ref().map_or(0, |id| id.len());
         MEMBER_SIZE + ids + self.client_id.len() + self.client_host.len() + size_of_protocols(&self.protocols)
     }
@@ -53,8 +53,11 @@ impl Join {
 impl Group {
     /// A member wants to join, or to rejoin. The ticket is answered now or later.
     pub(crate) fn join(&mut self, now: Moment, rules: &Rules, ticket: Ticket, join: Join, effects: &mut Effects) {
-        if !self.has_room(&join.member_id, rules) || !self.has_bytes(&join, rules) {
+        if !self.has_room(&join.member_id, rules) {
             self.remove(&join.member_id, effects);
+            effects.join_error(ticket, StrBytes::new(), ResponseError::GroupMaxSizeReached);
+        } else if self.bytes.saturating_add(self.growth(&join)) > rules.bytes_max && self.growth(&join) > 0 {
+            // A member that was taken in as it was stays one, until its session ends.
             effects.join_error(ticket, StrBytes::new(), ResponseError::GroupMaxSizeReached);
         } else if !self.supports(&join.protocol_type, join.protocols.iter().map(|(name, _)| name)) {
             effects.join_error(ticket, join.member_id, ResponseError::InconsistentGroupProtocol);
@@ -78,10 +81,12 @@ impl Group {
         }
     }
 
-    /// Whether there is memory for the member as it is now, in the place of what it takes already.
-    fn has_bytes(&self, join: &Join, rules: &Rules) -> bool {
-        let before = self.members.get(&join.member_id).map_or(0, |member| member.bytes(&join.member_id));
-        self.bytes.saturating_sub(before).saturating_add(join.bytes()) <= rules.bytes_max
+    /// Bytes of memory, about, that the member takes more than what has its place now.
+    pub(crate) fn growth(&self, join: &Join) -> usize {
+        let known = join.instance_id.as_ref().and_then(|instance_id| self.static_members.get(instance_id));
+        let id = known.unwrap_or(&join.member_id);
+        let before = self.members.get(id).map_or(0, |member| member.bytes(id));
+        join.bytes().saturating_sub(before)
     }
 
     fn join_new(&mut self, now: Moment, rules: &Rules, ticket: Ticket, join: Join, effects: &mut Effects) {

@@ -49,9 +49,12 @@ pub(super) const MEMBER_SIZE: usize = 512;
 /// The same of an id that is given out.
 const PENDING_SIZE: usize = 128;
 
-/// Bytes of names and metadata.
+/// The same of a protocol that a member supports.
+const PROTOCOL_SIZE: usize = 128;
+
+/// Bytes of memory that protocols take, about.
 pub(super) fn size_of_protocols(protocols: &[(StrBytes, Bytes)]) -> usize {
-    protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum()
+    protocols.iter().map(|(name, metadata)| PROTOCOL_SIZE + name.len() + metadata.len()).sum()
 }
 
 impl Group {

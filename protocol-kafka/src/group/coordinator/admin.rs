@@ -1,7 +1,7 @@
 //! What is shown of groups, and their deletion.
 
 use super::super::State;
-use super::{Coordinator, LOADING, Unavailable};
+use super::{Coordinator, LOADING, Refused, Unavailable};
 use bytes::Bytes;
 use headwater_engine::Ack;
 use kafka_protocol::error::ResponseError;
@@ -40,10 +40,8 @@ pub(crate) struct Listed {
 impl Coordinator {
     /// The group, if it is there. It must fit `room`, which it takes: a small request may name one large group many times.
     pub(crate) fn describe(&self, id: &StrBytes, room: &mut usize) -> Result<Option<Described>, ResponseError> {
-        /// What a group takes that has no members.
-        const EACH: usize = 256;
         let described = self.with(id, |_, held, _, _| {
-            let bytes = EACH + held.group.bytes();
+            let bytes = held.group.bytes();
             *room = room.checked_sub(bytes).ok_or(ResponseError::ThrottlingQuotaExceeded)?;
             let mut members = Vec::new();
             held.group.for_each_member(|id, member, metadata| {
@@ -83,16 +81,21 @@ impl Coordinator {
     }
 
     /// Deletes a group that has no members. What to wait for.
-    pub(crate) fn delete(&self, id: &StrBytes) -> Result<Ack, ResponseError> {
+    pub(crate) fn delete(&self, id: &StrBytes) -> Result<Ack, Refused> {
         let deleted = self.with(id, |slot, held, now, _| {
             if held.group.state() != State::Empty {
-                return Err(ResponseError::NonEmptyGroup);
+                return Err(Refused::Error(ResponseError::NonEmptyGroup));
             }
             let offsets = held.offsets.decided().into_keys().collect();
-            let ack = self.0.queue_gone(slot, held, now, offsets, true).map_err(|error| Unavailable::from(error).0)?;
+            let ack = self.0.queue_gone(slot, held, now, offsets, true)?;
             self.0.forget(slot, held);
             Ok(ack)
-        });
-        deleted.map_err(|Unavailable(error)| error)?.ok_or(ResponseError::GroupIdNotFound)?
+        })?;
+        deleted.ok_or(Refused::Error(ResponseError::GroupIdNotFound))?
+    }
+
+    /// How many groups there are.
+    pub(crate) fn count(&self) -> usize {
+        self.0.groups.load(Ordering::Relaxed)
     }
 }

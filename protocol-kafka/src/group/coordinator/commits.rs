@@ -56,6 +56,15 @@ pub(crate) enum Refused {
     Busy,
 }
 
+impl From<NotQueued> for Refused {
+    fn from(error: NotQueued) -> Refused {
+        match error {
+            NotQueued::Append(AppendError::Busy) => Refused::Busy,
+            other => Unavailable::from(other).into(),
+        }
+    }
+}
+
 impl From<Unavailable> for Refused {
     fn from(unavailable: Unavailable) -> Refused {
         Refused::Error(unavailable.0)
@@ -100,17 +109,19 @@ impl Coordinator {
             let Committer { member_id, instance_id, generation, .. } = *who;
             held.group.check_commit(now, member_id, instance_id, generation, effects).map_err(Refused::Error)?;
             held.offsets.settle();
-            // Each record's key holds the group's id: a small request could ask for large records.
-            let size = |part: &CommitPartition| record_size(id, &part.topic, part.committed.metadata.len());
-            let size: usize = partitions.iter().map(size).sum();
-            let count = held.offsets.count().saturating_add(partitions.len());
-            if size > OFFSETS_BATCH_BYTES_MAX || count > OFFSETS_PER_GROUP_MAX || !self.0.has_room(size) {
-                return Err(Refused::Error(ResponseError::InvalidCommitOffsetSize));
-            }
             let changes =
                 partitions.iter().map(|part| (part.topic.clone(), part.partition, Some(part.committed.clone())));
-            let queued = self.0.queue(slot, held, now, changes.collect(), false);
-            self.queued(slot, queued)
+            let changes: Vec<Change> = changes.collect();
+            let count = held.offsets.count().saturating_add(changes.len());
+            if count > OFFSETS_PER_GROUP_MAX || !self.0.has_room(held.offsets.growth(&changes)) {
+                return Err(Refused::Error(ResponseError::InvalidCommitOffsetSize));
+            }
+            // Its topic may have been deleted, and another one made under its name, since it was looked up.
+            if !changes.iter().all(|(topic, _, committed)| self.0.is_there(topic, committed.as_ref())) {
+                return Err(Refused::Error(ResponseError::UnknownTopicOrPartition));
+            }
+            let ack = self.0.queue(slot, held, now, changes, false)?;
+            Ok(self.queued(slot, ack))
         };
         let queued = if who.generation < 0 {
             self.with_new(id, act)?
@@ -166,21 +177,19 @@ impl Coordinator {
                 Ok(())
             });
             let outcomes: Vec<_> = outcomes.collect();
-            if gone.is_empty() {
-                return Ok((outcomes, None));
-            }
-            let queued = self.0.queue_gone(slot, held, now, gone, false);
-            Ok((outcomes, Some(self.queued(slot, queued)?)))
+            let ack = if gone.is_empty() {
+                // What is gone may be so for a request whose answer is still on its way.
+                held.offsets.last_queued()
+            } else {
+                Some(self.0.queue_gone(slot, held, now, gone, false)?)
+            };
+            Ok((outcomes, ack.map(|ack| self.queued(slot, ack))))
         })?;
         outcome.ok_or(Refused::Error(ResponseError::GroupIdNotFound))?
     }
 
-    fn queued(&self, slot: &Arc<Slot>, queued: Result<Ack, NotQueued>) -> Result<Queued, Refused> {
-        match queued {
-            Ok(ack) => Ok(Queued { inner: self.0.clone(), slot: slot.clone(), ack }),
-            Err(NotQueued::Append(AppendError::Busy)) => Err(Refused::Busy),
-            Err(error) => Err(Unavailable::from(error).into()),
-        }
+    fn queued(&self, slot: &Arc<Slot>, ack: Ack) -> Queued {
+        Queued { inner: self.0.clone(), slot: slot.clone(), ack }
     }
 
     /// Topics are gone: what groups committed for them goes too.
@@ -188,20 +197,16 @@ impl Coordinator {
         let Some(opened) = self.0.opened.get() else { return };
         for shard in &opened.shards {
             let slots: Vec<Arc<Slot>> = shard.groups.read().values().cloned().collect();
-            for slot in slots {
-                self.0.drop_topics(&slot, topics);
+            for slots in slots.chunks(TURN) {
+                slots.iter().for_each(|slot| self.0.drop_topics(slot, topics));
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
         }
     }
 }
 
-/// Bytes of the record of a committed offset, at most; and of what it takes in memory.
-fn record_size(group: &str, topic: &str, metadata: usize) -> usize {
-    /// What is not text: a record's own fields, an entry in memory.
-    const EACH: usize = 128;
-    EACH + group.len() + topic.len() + metadata
-}
+/// Groups that are looked at before other tasks have their turn.
+pub(super) const TURN: usize = 64;
 
 impl Inner {
     /// Queues changes of a group's offsets as one batch, with the end of the group behind them when it ends.
@@ -213,15 +218,20 @@ impl Inner {
         changes: Vec<Change>,
         ends: bool,
     ) -> Result<Ack, NotQueued> {
+        // Nothing is made of a borrowed change before it is known to fit.
         let changed = changes.iter().map(|(topic, partition, committed)| {
             let key = records::offset_key(&slot.id, topic, *partition);
             (key, committed.as_ref().map(Committed::write))
         });
+        // Each record's key holds the group's id: a small request could ask for large records.
+        if changes.iter().map(|change| slot.id.len() + change.0.len()).sum::<usize>() > OFFSETS_BATCH_BYTES_MAX {
+            return Err(NotQueued::TooLarge);
+        }
         let end = ends.then(|| (records::group_key(&slot.id), None));
         let batch: Vec<_> = changed.chain(end).collect();
         let ack = self.engine.ack();
         if !batch.is_empty() {
-            self.append(slot, &batch, now, &ack)?;
+            self.append(slot, &batch, OFFSETS_BATCH_BYTES_MAX, now, &ack)?;
         }
         held.offsets.queue(ack.clone(), changes);
         Ok(ack)
@@ -239,9 +249,13 @@ impl Inner {
     ) -> Result<Ack, NotQueued> {
         let mut batch: Vec<Change> = Vec::new();
         let mut size = 0;
+        // That of the batch, and of the group's end.
+        let room = OFFSETS_BATCH_BYTES_MAX - 256 - slot.id.len();
         for (topic, partition) in gone {
-            let more = record_size(&slot.id, &topic, 0);
-            if size + more > OFFSETS_BATCH_BYTES_MAX {
+            /// What is not text in the record of an offset that is gone, at most.
+            const EACH: usize = 64;
+            let more = EACH + slot.id.len() + topic.len();
+            if size + more > room {
                 self.queue(slot, held, now, std::mem::take(&mut batch), false)?;
                 size = 0;
             }
@@ -254,7 +268,7 @@ impl Inner {
 
     fn drop_topics(self: &Arc<Inner>, slot: &Arc<Slot>, topics: &HashMap<StrBytes, Uuid>) {
         let Some(mut held) = slot.lock() else { return };
-        if !topics.keys().any(|name| held.offsets.knows(name)) {
+        if !held.offsets.knows_any(topics) {
             return;
         }
         // Not those of another topic that has the name by now.

@@ -4,7 +4,7 @@
 use super::super::classic::{Effects, Group};
 use super::super::offsets::Offsets;
 use super::super::records::{self, Committed, GroupRecord, Key};
-use super::{FAILED, Inner, LOADING, READY, Slot, is_there};
+use super::{FAILED, Inner, LOADING, READY, Slot};
 use headwater_engine::batch::{INFLATED_SIZE_MAX, headers, records_of};
 use headwater_engine::{Partition, Read, ReadError, ReadRequest};
 use kafka_protocol::protocol::StrBytes;
@@ -136,18 +136,17 @@ impl Inner {
             let mut gone = Vec::new();
             for ((topic, partition), committed) in kept.offsets {
                 // The topic may have been deleted just before the end, and another one been made under its name.
-                if is_there(&self.engine, &topic, &committed) {
-                    offsets.apply((topic, partition, Some(committed)));
-                } else {
-                    gone.push((topic, partition));
+                if !self.is_there(&topic, Some(&committed)) {
+                    gone.push((topic.clone(), partition));
                 }
+                offsets.apply((topic, partition, Some(committed)));
             }
             let slot = Arc::new(Slot::new(id.clone(), index, group, offsets));
             let mut held = slot.held.lock();
             if !gone.is_empty()
                 && let Err(error) = self.queue_gone(&slot, &mut held, now, gone, false)
             {
-                tracing::warn!(group = &*id, %error, "offsets of a deleted topic stay until the next start");
+                tracing::warn!(group = &*id, %error, "offsets of a deleted topic stay until expired ones are looked for");
             }
             self.carry_out(&slot, &mut held, now, effects);
             drop(held);

@@ -1,10 +1,11 @@
 //! JoinGroup, SyncGroup, Heartbeat and LeaveGroup, once the group is found.
 
 use super::super::classic::{Effects, Join, Leaving, Persist, Reply, Sync};
-use super::{Coordinator, Held, Unavailable, is_keepable};
+use super::{Coordinator, Held, Slot, Unavailable, is_keepable};
 use headwater_engine::Ack;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::protocol::StrBytes;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// An answer that may take long.
@@ -24,28 +25,25 @@ impl Coordinator {
         if !texts.chain(join.protocols.iter().map(|(name, _)| name)).all(|text| is_keepable(text)) {
             return Err(Unavailable(ResponseError::InvalidRequest));
         }
-        if !self.0.has_room(join.bytes()) {
-            return Err(Unavailable(ResponseError::PolicyViolation));
-        }
         let (sender, receiver) = oneshot::channel();
         let ticket = self.0.ticket();
-        if is_known {
-            let joined = self.with(id, |_, held, now, effects| {
-                held.waiting.insert(ticket, sender);
-                held.group.join(now, &self.0.rules, ticket, join, effects);
-            })?;
-            // A member without a group: the group has been forgotten.
-            return joined.map(|()| receiver).ok_or(Unavailable(ResponseError::UnknownMemberId));
-        }
-        self.with_new(id, |_, held, now, effects| {
+        let act = |_: &Arc<Slot>, held: &mut Held, now, effects: &mut Effects| {
+            if !self.0.has_room(held.group.growth(&join)) {
+                return Err(Unavailable(ResponseError::PolicyViolation));
+            }
             held.waiting.insert(ticket, sender);
             let is_new = held.is_new();
             held.group.join(now, &self.0.rules, ticket, join, effects);
-            if is_new && effects.persist.is_empty() {
+            if is_new && effects.persist.is_empty() && !held.group.is_unused() {
                 effects.persist.push(Persist { record: held.group.record_of_new(), then: None });
             }
-        })?;
-        Ok(receiver)
+            Ok(receiver)
+        };
+        if is_known {
+            // A member without a group: the group has been forgotten.
+            return self.with(id, act)?.ok_or(Unavailable(ResponseError::UnknownMemberId))?;
+        }
+        self.with_new(id, act)?
     }
 
     /// A member comes for its assignment.
@@ -85,11 +83,16 @@ impl Coordinator {
         &self,
         id: &StrBytes,
         leaving: &[Leaving],
-    ) -> Result<Option<(Vec<Result<(), ResponseError>>, Option<Ack>)>, Unavailable> {
-        let left = self.with(id, |slot, held, now, effects| {
-            (slot.clone(), held.group.leave(now, &self.0.rules, leaving, effects))
-        })?;
-        Ok(left.map(|(slot, outcomes)| (outcomes, slot.held.lock().ended.take())))
+    ) -> Result<Option<(Vec<Result<(), ResponseError>>, Option<Result<Ack, ResponseError>>)>, Unavailable> {
+        loop {
+            let Some(slot) = self.find(id)? else { return Ok(None) };
+            let Some(mut held) = slot.lock() else { continue };
+            held.noted = None;
+            let outcomes = self.0.act(&slot, &mut held, |_, held, now, effects| {
+                held.group.leave(now, &self.0.rules, leaving, effects)
+            })?;
+            return Ok(Some((outcomes, held.noted.take())));
+        }
     }
 }
 

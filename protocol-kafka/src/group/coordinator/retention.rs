@@ -7,7 +7,8 @@
 use super::super::State;
 use super::super::classic::Group;
 use super::super::records::Committed;
-use super::{Inner, Slot, is_there};
+use super::commits::TURN;
+use super::{Inner, Slot, is_of};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -46,10 +47,10 @@ impl Inner {
         let Some(opened) = self.opened.get() else { return };
         for shard in &opened.shards {
             let slots: Vec<Arc<Slot>> = shard.groups.read().values().cloned().collect();
-            for slot in slots {
-                self.clean_up_one(&slot);
+            for slots in slots.chunks(TURN) {
+                slots.iter().for_each(|slot| self.clean_up_one(slot));
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
         }
     }
 
@@ -61,10 +62,12 @@ impl Inner {
             let (mut gone, mut expired) = (Vec::new(), 0);
             for (topic, partitions) in held.offsets.iter() {
                 let is_read = held.group.is_subscribed(topic);
+                let there = self.engine.topic(topic);
                 for (partition, committed) in partitions {
                     let is_old = !is_read && is_expired(&held.group, committed, now.wall, retention_ms);
-                    // What could not be dropped when its topic was deleted goes now.
-                    if is_old || !is_there(&self.engine, topic, committed) {
+                    // What could not be dropped when its topic was deleted goes now. A commit that is on its way is not looked
+                    // at, and must not be followed by the end of what was there before it.
+                    if (is_old || !is_of(there.as_deref(), committed)) && !held.offsets.is_changing(topic, *partition) {
                         gone.push((topic.clone(), *partition));
                         expired += usize::from(is_old);
                     }

@@ -425,7 +425,7 @@ fn no_time_to_rebalance_is_a_short_time() {
 
 #[test]
 fn a_member_that_is_too_large_is_not_taken() {
-    let mut table = Table::with(Rules { bytes_max: 2_000, ..RULES });
+    let mut table = Table::with(Rules { bytes_max: 2_300, ..RULES });
     table.join(join("", "a"));
     let large = Join { protocols: vec![(text("range"), Bytes::from(vec![0; 1_500]))], ..join("", "b") };
     let refused = table.join(large.clone());
@@ -434,10 +434,13 @@ fn a_member_that_is_too_large_is_not_taken() {
     for new_id in ["c", "d", "e"] {
         table.join(Join { id_required: true, ..join("", new_id) });
     }
-    assert!(table.group.bytes() <= 2_000);
-    // What a member has already makes room for what it has now.
-    let mut alone = Table::with(Rules { bytes_max: 2_500, ..RULES });
-    alone.join(Join { new_id: text("a"), ..large.clone() });
-    let again = alone.join(Join { member_id: text("a"), new_id: text(""), ..large });
+    assert!(table.group.bytes() <= 2_300);
+    // A member that comes back as it is needs no more than it has, whatever the bound.
+    let mut alone = Table::stable(&["a"]);
+    alone.rules.bytes_max = 0;
+    let again = alone.join(join("a", ""));
     assert_eq!(alone.joined(again).error_code, 0);
+    let grown = alone.join(Join { member_id: text("a"), ..large });
+    assert_eq!(alone.joined(grown).error_code, code(ResponseError::GroupMaxSizeReached));
+    assert!(alone.group.members.contains_key(&text("a")), "it stays as it was");
 }
