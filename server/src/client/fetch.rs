@@ -293,7 +293,8 @@ async fn answer(
     let answer = connection.finish::<FetchRequest>(version, connection.wait()).await?;
     ClientError::check(answer.error_code, None, || "cannot read".to_owned())?;
     let rows = || answer.responses.iter().flat_map(|topic| topic.partitions.iter().map(move |row| (topic, row)));
-    let is_empty = rows().all(|(_, row)| row.records.as_ref().is_none_or(Bytes::is_empty));
+    // A broker answers with one batch at least, if any of the partitions has one and none of them an error.
+    let is_all = rows().all(|(_, row)| row.error_code == 0 && row.records.as_ref().is_none_or(Bytes::is_empty));
     let (mut events, mut failed) = (Vec::new(), Vec::new());
     for (at, (topic, row)) in rows().enumerate() {
         // They come in the order of the request, as a rule.
@@ -303,7 +304,7 @@ async fn answer(
             false => readings.iter().position(is_it),
         };
         let Some(reading) = at.and_then(|at| readings.get_mut(at)) else { continue };
-        match read_row(reading, row, is_empty) {
+        match read_row(reading, row, is_all) {
             Ok(event) => events.extend(event),
             Err(error) => {
                 failed.push(reading.span);
@@ -316,12 +317,11 @@ async fn answer(
     Ok(events)
 }
 
-fn read_row(reading: &mut Reading, row: &PartitionData, nothing_came: bool) -> Result<Option<Event>, ClientError> {
+fn read_row(reading: &mut Reading, row: &PartitionData, is_all: bool) -> Result<Option<Event>, ClientError> {
     ClientError::check(row.error_code, None, || format!("cannot read {}", reading.place()))?;
     let Some(bytes) = row.records.as_ref().filter(|bytes| !bytes.is_empty()) else {
-        // A broker answers with one batch at least, if any of the partitions has one. Where none came, nothing is left up to
-        // the high watermark: the records there were compacted away.
-        let end = reading.end.filter(|end| nothing_came && *end <= row.high_watermark);
+        // Nothing is left up to the high watermark: the records there were compacted away.
+        let end = reading.end.filter(|end| is_all && *end <= row.high_watermark);
         reading.next = end.unwrap_or(reading.next);
         return Ok(end.map(|end| Event::Hole(reading.span, end)));
     };
