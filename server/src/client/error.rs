@@ -19,6 +19,9 @@ pub enum ClientError {
     Unsupported { address: String, api: &'static str },
     #[error("{what}: {}", describe(*.code, .message.as_deref()))]
     Refused { what: String, code: i16, message: Option<String> },
+    /// A partition has become shorter than it was when reading began.
+    #[error("{place} ends at offset {end} now, before {wanted}, which it had when reading began: its log was cut")]
+    Shorter { place: String, wanted: i64, end: i64 },
     #[error("{0}")]
     Invalid(String),
 }
@@ -37,6 +40,8 @@ impl ClientError {
     pub fn is_retriable(&self) -> bool {
         match self {
             ClientError::Connect { .. } | ClientError::Lost { .. } | ClientError::Timeout { .. } => true,
+            // A leader that is new may know a moment later that more is there.
+            ClientError::Shorter { .. } => true,
             ClientError::Refused { code, .. } => {
                 ResponseError::try_from_code(*code).is_some_and(|error| error.is_retriable())
             }

@@ -192,7 +192,8 @@ mod tests {
     }
 
     fn encode(layout: Option<Layout>, from: i64, end: i64, bytes: Vec<u8>) -> Encoded {
-        let span = Span { topic: "t".to_owned(), partition: 0, next: from, end: Some(end) };
+        let span =
+            Span { topic: "t".to_owned(), topic_id: uuid::Uuid::nil(), partition: 0, next: from, end: Some(end) };
         Encoder::new(layout, &[span]).encode(&Fetched { span: 0, from, batches: bytes.into() }, Vec::new())
     }
 

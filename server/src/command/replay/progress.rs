@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_line_says_how_far_it_is() {
-        let span = Span { topic: "t".to_owned(), partition: 0, next: 100, end: Some(300) };
+        let span = Span { topic: "t".to_owned(), topic_id: uuid::Uuid::nil(), partition: 0, next: 100, end: Some(300) };
         let mut progress = Progress::new(&[span], false);
         (progress.offsets, progress.written_bytes) = (50, 2_000_000);
         let line = progress.line(Duration::from_secs(2));
