@@ -4,12 +4,11 @@ use super::segment::{Found, SegmentFile, Stop};
 use crate::command::record_text::{JsonRecord, write_json_line};
 use crate::exit::{FAILED, Failure};
 use crate::output::Output;
-use headwater_engine::batch::{BatchError, BatchHeader, Codec, Record, TimestampType, records_of, verify_crc};
+use headwater_engine::batch::{
+    BatchError, BatchHeader, Codec, INFLATED_SIZE_MAX, Record, TimestampType, records_of, verify_crc,
+};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-
-/// How far a batch may inflate.
-const INFLATED_SIZE_MAX: usize = 1 << 30;
 
 /// What to print.
 pub struct Options {
