@@ -24,17 +24,9 @@ pub struct Member {
 }
 
 impl Member {
-    pub async fn connect(address: SocketAddr, group: &str, topic: &str, partitions: usize) -> Result<Member> {
+    pub async fn connect(address: SocketAddr, group: String, topic: String, partitions: usize) -> Result<Member> {
         let wire = Wire::connect(address).await?;
-        Ok(Member {
-            wire,
-            group: group.to_owned(),
-            topic: topic.to_owned(),
-            partitions,
-            id: StrBytes::new(),
-            generation: -1,
-            leads: false,
-        })
+        Ok(Member { wire, group, topic, partitions, id: StrBytes::new(), generation: -1, leads: false })
     }
 
     /// Joins, or rejoins, until it has its assignment. Returns how many members its generation has, if it leads.
