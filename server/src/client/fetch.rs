@@ -158,8 +158,7 @@ impl<'a> Fetcher<'a> {
             let state = self.cluster.topic(topic, false).await?;
             let is_new = |span: &usize| ![state.id, Uuid::nil()].contains(&self.spans[*span].topic_id);
             if !state.id.is_nil() && spans.iter().any(is_new) {
-                let why = format!("topic {topic} was deleted, and made again, while it was read");
-                return Err(ClientError::Invalid(why));
+                return Err(ClientError::Remade { topic: topic.to_owned() });
             }
             for (leader, led) in state.leaders(&partitions)? {
                 let of_leader = spans.iter().filter(|span| led.contains(&self.spans[**span].partition));

@@ -203,6 +203,7 @@ fn a_topic_that_is_made_anew_is_not_taken_for_the_old_one() {
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("topic large was deleted, and made again, while it was read ("), "{error}");
+    assert!(error.ends_with("\nhint: what is missing of it is gone\n"), "no place to go on from: {error}");
     let is_old = |(number, line): (usize, &str)| line.parse() == Ok(number);
     assert!(all.lines().enumerate().all(is_old), "records of the new topic came");
 }
