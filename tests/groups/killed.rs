@@ -1,7 +1,9 @@
 //! A server that is killed while groups rebalance and commit. After each start: what was acknowledged is committed, nothing goes
 //! back, and the groups find together again.
 
-use crate::requests::{self, COMMIT, FETCH, ILLEGAL_GENERATION, LOADING, REBALANCING, UNKNOWN_MEMBER};
+use crate::requests::{
+    self, COMMIT, FETCH, ILLEGAL_GENERATION, LOADING, NOT_AVAILABLE, NOT_COORDINATOR, REBALANCING, UNKNOWN_MEMBER,
+};
 use anyhow::{Context, Result, bail, ensure};
 use headwater_engine::env::sim::SimRng;
 use headwater_tests::calls;
@@ -83,12 +85,12 @@ fn all_rounds(setup: &Setup, rounds: u32, draw: &SimRng) -> Result<()> {
             server.terminate()?;
             break;
         }
-        let is_over = Arc::new(AtomicBool::new(false));
+        let is_dying = Arc::new(AtomicBool::new(false));
         let stable = Arc::new(AtomicU64::new(0));
         let threads = committers.iter().map(|committer| {
-            let (committer, is_over, totals) = (committer.clone(), is_over.clone(), totals.clone());
+            let (committer, is_dying, totals) = (committer.clone(), is_dying.clone(), totals.clone());
             let (address, rng, stable) = (server.kafka, SimRng::new(draw.next_u64()), stable.clone());
-            thread::spawn(move || live(address, &committer, &is_over, &totals, &stable, &rng))
+            thread::spawn(move || live(address, &committer, &is_dying, &totals, &stable, &rng))
         });
         let threads: Vec<_> = threads.collect();
         // Every group finds together before the server may be killed at any moment.
@@ -98,8 +100,8 @@ fn all_rounds(setup: &Setup, rounds: u32, draw: &SimRng) -> Result<()> {
             thread::sleep(Duration::from_millis(2));
         }
         thread::sleep(Duration::from_millis(draw.below(400)));
+        is_dying.store(true, Ordering::SeqCst);
         server.kill()?;
-        is_over.store(true, Ordering::Relaxed);
         for thread in threads {
             thread.join().expect("a committer")?;
         }
@@ -138,27 +140,19 @@ fn verify(client: &mut Client, committer: &Committer) -> Result<()> {
     }
 }
 
-/// Commits until the server is gone.
+/// Commits until the server is gone. A connection that is lost, be it in the middle of an answer, is the only thing that a kill
+/// excuses.
 fn live(
     address: SocketAddr,
     committer: &Committer,
-    is_over: &AtomicBool,
+    is_dying: &AtomicBool,
     totals: &Totals,
     stable: &AtomicU64,
     rng: &SimRng,
 ) -> Result<()> {
-    let outcome = commit_on(address, committer, totals, stable, rng);
-    match outcome {
-        Ok(()) => Ok(()),
-        Err(error) => match error.downcast_ref::<Failure>() {
-            Some(failure) if failure.is_lost() => Ok(()),
-            // The kill may cut an answer in the middle; the test then knows that it is over a moment later.
-            _ => {
-                thread::sleep(Duration::from_millis(500));
-                if is_over.load(Ordering::Relaxed) { Ok(()) } else { Err(error) }
-            }
-        },
-    }
+    let Err(error) = commit_on(address, committer, totals, stable, rng) else { return Ok(()) };
+    let is_lost = error.downcast_ref::<Failure>().is_some_and(Failure::is_lost);
+    if is_lost && is_dying.load(Ordering::SeqCst) { Ok(()) } else { Err(error) }
 }
 
 fn commit_on(
@@ -192,9 +186,9 @@ fn commit_on(
                     stable.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            UNKNOWN_MEMBER => (*id, *generation) = (StrBytes::new(), -1),
-            ILLEGAL_GENERATION | REBALANCING => *generation = -1,
-            14..=16 => thread::sleep(Duration::from_millis(2)),
+            UNKNOWN_MEMBER if committer.is_member => (*id, *generation) = (StrBytes::new(), -1),
+            ILLEGAL_GENERATION | REBALANCING if committer.is_member => *generation = -1,
+            LOADING | NOT_AVAILABLE | NOT_COORDINATOR => thread::sleep(Duration::from_millis(2)),
             other => bail!("OffsetCommit: error {other}"),
         }
         if !committer.is_member || !has_committed {
@@ -209,8 +203,11 @@ fn commit_on(
             }
             2..6 if *generation >= 0 => {
                 let beat = requests::beat(&committer.group, id, *generation);
-                if client.call(requests::BEAT, &beat)?.error_code != 0 {
-                    *generation = -1;
+                match client.call(requests::BEAT, &beat)?.error_code {
+                    0 | LOADING | NOT_AVAILABLE | NOT_COORDINATOR => {}
+                    UNKNOWN_MEMBER => (*id, *generation) = (StrBytes::new(), -1),
+                    ILLEGAL_GENERATION | REBALANCING => *generation = -1,
+                    other => bail!("Heartbeat: error {other}"),
                 }
             }
             _ => {}
@@ -233,7 +230,7 @@ fn enter(client: &mut Client, committer: &Committer, id: &mut StrBytes) -> Resul
                 continue;
             }
             REBALANCING => continue,
-            14..=16 => {
+            LOADING | NOT_AVAILABLE | NOT_COORDINATOR => {
                 thread::sleep(Duration::from_millis(2));
                 continue;
             }
@@ -245,7 +242,7 @@ fn enter(client: &mut Client, committer: &Committer, id: &mut StrBytes) -> Resul
             0 => return Ok(joined),
             REBALANCING | ILLEGAL_GENERATION => {}
             UNKNOWN_MEMBER => *id = StrBytes::new(),
-            14..=16 => thread::sleep(Duration::from_millis(2)),
+            LOADING | NOT_AVAILABLE | NOT_COORDINATOR => thread::sleep(Duration::from_millis(2)),
             other => bail!("SyncGroup: error {other}"),
         }
     }
@@ -255,6 +252,11 @@ fn leave(client: &mut Client, committer: &Committer, id: &StrBytes) -> Result<()
     let member = MemberIdentity::default().with_member_id(id.clone());
     let leave =
         LeaveGroupRequest::default().with_group_id(requests::group(&committer.group)).with_members(vec![member]);
-    client.call(5, &leave)?;
-    Ok(())
+    let answer = client.call(5, &leave)?;
+    let of_member = answer.members.first().map_or(0, |member| member.error_code);
+    match (answer.error_code, of_member) {
+        // Its session may have ended before.
+        (0, 0 | UNKNOWN_MEMBER) | (LOADING | NOT_AVAILABLE | NOT_COORDINATOR, _) => Ok(()),
+        other => bail!("LeaveGroup: errors {other:?}"),
+    }
 }

@@ -3,7 +3,8 @@
 //!
 //! `HEADWATER_GROUPS_SIZE=groups,members,large,partitions` sets another size than the two that there are.
 //! `HEADWATER_GROUPS_BOOTSTRAP=host:port` measures another broker instead of a Headwater that the test starts, such as Apache
-//! Kafka with `group.initial.rebalance.delay.ms=0`.
+//! Kafka with `group.initial.rebalance.delay.ms=0`. It needs a file for each connection and up to three for each partition, and the test one
+//! for each connection: `ulimit -n`.
 #![allow(clippy::disallowed_methods, reason = "these tests run real processes, by the real clock")]
 
 mod killed;

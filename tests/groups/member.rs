@@ -1,6 +1,9 @@
 //! A member of a group: joins, assigns when it leads, and rejoins.
 
-use crate::requests::{self, ID_REQUIRED, JOIN, REBALANCING, SYNC, UNKNOWN_MEMBER};
+use crate::requests::{
+    self, ID_REQUIRED, ILLEGAL_GENERATION, JOIN, LOADING, NOT_AVAILABLE, NOT_COORDINATOR, REBALANCING, SYNC,
+    UNKNOWN_MEMBER,
+};
 use crate::wire::Wire;
 use anyhow::{Result, bail};
 use kafka_protocol::messages::JoinGroupResponse;
@@ -21,17 +24,9 @@ pub struct Member {
 }
 
 impl Member {
-    pub async fn connect(address: SocketAddr, group: &str, topic: &str, partitions: usize) -> Result<Member> {
+    pub async fn connect(address: SocketAddr, group: String, topic: String, partitions: usize) -> Result<Member> {
         let wire = Wire::connect(address).await?;
-        Ok(Member {
-            wire,
-            group: group.to_owned(),
-            topic: topic.to_owned(),
-            partitions,
-            id: StrBytes::new(),
-            generation: -1,
-            leads: false,
-        })
+        Ok(Member { wire, group, topic, partitions, id: StrBytes::new(), generation: -1, leads: false })
     }
 
     /// Joins, or rejoins, until it has its assignment. Returns how many members its generation has, if it leads.
@@ -43,7 +38,7 @@ impl Member {
             match synced.error_code {
                 0 => return Ok(joined.members.len()),
                 // Another rebalance has begun.
-                REBALANCING | requests::ILLEGAL_GENERATION => {}
+                REBALANCING | ILLEGAL_GENERATION => {}
                 UNKNOWN_MEMBER => self.id = StrBytes::new(),
                 other => bail!("SyncGroup: error {other}"),
             }
@@ -61,7 +56,9 @@ impl Member {
                 }
                 ID_REQUIRED => self.id = joined.member_id,
                 UNKNOWN_MEMBER => self.id = StrBytes::new(),
-                14..=16 => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                LOADING | NOT_AVAILABLE | NOT_COORDINATOR => {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await
+                }
                 REBALANCING => {}
                 other => bail!("JoinGroup: error {other}"),
             }
@@ -71,6 +68,10 @@ impl Member {
     /// A heartbeat: whether the member must rejoin.
     pub async fn must_rejoin(&mut self) -> Result<bool> {
         let answer = self.wire.call(requests::BEAT, &requests::beat(&self.group, &self.id, self.generation)).await?;
-        Ok(answer.error_code != 0)
+        match answer.error_code {
+            0 => Ok(false),
+            REBALANCING | ILLEGAL_GENERATION | UNKNOWN_MEMBER => Ok(true),
+            other => bail!("Heartbeat: error {other}"),
+        }
     }
 }

@@ -20,6 +20,8 @@ pub const FETCH: i16 = 9;
 
 /// Errors that members meet.
 pub const LOADING: i16 = 14;
+pub const NOT_AVAILABLE: i16 = 15;
+pub const NOT_COORDINATOR: i16 = 16;
 pub const ILLEGAL_GENERATION: i16 = 22;
 pub const UNKNOWN_MEMBER: i16 = 25;
 pub const REBALANCING: i16 = 27;

@@ -8,7 +8,7 @@ use headwater_benches::kafka::process::Usage;
 use headwater_tests::calls;
 use headwater_tests::client::Client;
 use headwater_tests::server::{Server, Setup};
-use kafka_protocol::messages::{ApiVersionsRequest, FindCoordinatorRequest};
+use kafka_protocol::messages::FindCoordinatorRequest;
 use kafka_protocol::protocol::StrBytes;
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 /// How much of it.
 pub struct Size {
@@ -54,11 +55,11 @@ impl Broker {
     }
 
     /// Makes a topic of a new name, and sees to it that groups are served.
-    fn prepare(&self, partitions: usize) -> Result<String> {
+    fn prepare(&self, partitions: usize) -> Result<(String, Uuid)> {
         let mut client = Client::connect(self.address)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
         let topic = format!("scale-{now}");
-        let (error, _) = calls::create_topic(&mut client, &topic, i32::try_from(partitions)?, &[])?;
+        let (error, id) = calls::create_topic(&mut client, &topic, i32::try_from(partitions)?, &[])?;
         ensure!(error == 0, "the topic was not made: error {error}");
         let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![requests::text(&topic)]);
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -70,11 +71,18 @@ impl Broker {
         loop {
             let commit = requests::commit(&topic, &StrBytes::new(), -1, &topic, 0, 1);
             match client.call(COMMIT, &commit)?.topics.first().and_then(|topic| topic.partitions.first()) {
-                Some(partition) if partition.error_code == 0 => return Ok(topic),
+                Some(partition) if partition.error_code == 0 => return Ok((topic, id)),
                 Some(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
                 other => bail!("no commit: {other:?}"),
             }
         }
+    }
+
+    /// Deletes the topic: another broker than our own goes on, and its partitions would keep their files open.
+    fn clean_up(&self, topic: Uuid) -> Result<()> {
+        let error = calls::delete_topic(&mut Client::connect(self.address)?, topic)?;
+        ensure!(error == 0, "the topic was not deleted: error {error}");
+        Ok(())
     }
 }
 
@@ -86,7 +94,7 @@ fn runtime() -> tokio::runtime::Runtime {
 pub fn rebalances(size: &Size) {
     let _alone = headwater_tests::alone();
     let broker = Broker::find().expect("a broker");
-    let topic = broker.prepare(size.partitions).expect("a topic");
+    let (topic, id) = broker.prepare(size.partitions).expect("a topic");
     let runtime = runtime();
     let run = async {
         let many = (0..size.groups).map(|number| format!("{topic}-{number}")).collect();
@@ -94,7 +102,7 @@ pub fn rebalances(size: &Size) {
         let one = vec![format!("{topic}-large")];
         measure(broker.address, "a large group", one, size.large, &topic, size.partitions).await
     };
-    if let Err(error) = runtime.block_on(run) {
+    if let Err(error) = runtime.block_on(run).and_then(|()| broker.clean_up(id)) {
         panic!("{error:?}");
     }
 }
@@ -107,16 +115,15 @@ async fn measure(
     topic: &str,
     partitions: usize,
 ) -> Result<()> {
-    // One after the other, each known to be taken: brokers refuse many at once.
-    let mut all = Vec::new();
-    for group in &groups {
-        for _ in 0..members {
-            let mut member = Member::connect(address, group, topic, partitions).await?;
-            member.wire.call(0, &ApiVersionsRequest::default()).await?;
-            all.push(member);
-        }
-    }
     let count = groups.len();
+    let mut connecting = JoinSet::new();
+    for group in groups.into_iter().flat_map(|group| std::iter::repeat_n(group, members)) {
+        connecting.spawn(Member::connect(address, group, topic.to_owned(), partitions));
+    }
+    let mut all = Vec::new();
+    while let Some(member) = connecting.join_next().await {
+        all.push(member??);
+    }
     for round in 0..4 {
         let begun = Instant::now();
         all = gather(all, members).await?;
@@ -197,7 +204,7 @@ async fn enter(mut member: Member, gathering: Arc<Gathering>, members: usize) ->
 pub fn commits(connections: usize, seconds: u64) {
     let _alone = headwater_tests::alone();
     let broker = Broker::find().expect("a broker");
-    let topic = broker.prepare(connections).expect("a topic");
+    let (topic, id) = broker.prepare(connections).expect("a topic");
     let runtime = runtime();
     let begun = Instant::now();
     let until = begun + Duration::from_secs(seconds);
@@ -215,6 +222,7 @@ pub fn commits(connections: usize, seconds: u64) {
     let used = broker.cpu_seconds();
     let mut times = runtime.block_on(run).expect("commits");
     let elapsed = begun.elapsed();
+    broker.clean_up(id).expect("the topic goes");
     if let (Some(before), Some(after)) = (used, broker.cpu_seconds()) {
         println!("server: {:.1} us of CPU time for a commit", (after - before) * 1e6 / times.len() as f64);
     }

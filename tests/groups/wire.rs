@@ -3,15 +3,20 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use headwater_tests::client::frame;
-use kafka_protocol::messages::ResponseHeader;
+use kafka_protocol::messages::{ApiVersionsRequest, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, HeaderVersion, Request};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 /// An answer that takes longer counts as a server that hangs.
 const ANSWER_WAIT: Duration = Duration::from_secs(120);
+
+/// Connections that are being made. Brokers let few wait to be accepted, Apache Kafka 50: when more come, the kernel forgets some
+/// that their clients take for made, and resets them later.
+static CONNECTING: Semaphore = Semaphore::const_new(32);
 
 pub struct Wire {
     stream: TcpStream,
@@ -19,20 +24,26 @@ pub struct Wire {
 }
 
 impl Wire {
+    /// A connection that the broker is known to have taken: it has answered.
     pub async fn connect(address: SocketAddr) -> Result<Wire> {
+        let _turn = CONNECTING.acquire().await?;
         let mut last = None;
-        // With thousands at once, some are refused.
         for _ in 0..50 {
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    stream.set_nodelay(true)?;
-                    return Ok(Wire { stream, sent: 0 });
-                }
+            match Wire::attempt(address).await {
+                Ok(wire) => return Ok(wire),
                 Err(error) => last = Some(error),
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Err(last.context("no connection")?.into())
+        Err(last.context("no attempt")?.context("no connection"))
+    }
+
+    async fn attempt(address: SocketAddr) -> Result<Wire> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut wire = Wire { stream, sent: 0 };
+        wire.call(0, &ApiVersionsRequest::default()).await?;
+        Ok(wire)
     }
 
     pub async fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response> {

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from . import domain, projection
 from .domain import Order, Rejected
-from .log import OrderLog
+from .log import Missing, OrderLog
 
 
 def moment(text: str) -> datetime:
@@ -59,6 +59,9 @@ def main() -> int:
         return run(log, options)
     except Rejected as reason:
         print(f"rejected: {reason}")
+        return 1
+    except Missing as reason:
+        print(reason)
         return 1
     finally:
         log.close()

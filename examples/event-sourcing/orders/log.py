@@ -29,6 +29,10 @@ class Stored(NamedTuple):
     event: Event
 
 
+class Missing(Exception):
+    """The topics are not there."""
+
+
 class OrderLog:
     """The log of a broker, through one connection of each kind."""
 
@@ -57,7 +61,10 @@ class OrderLog:
 
     def partitions(self) -> list:
         """The partitions of the events' topic; snapshots have the same."""
-        return sorted(self._consumer.partitions_for_topic(self.events) or [])
+        partitions = self._consumer.partitions_for_topic(self.events)
+        if not partitions:
+            raise Missing(f"topic {self.events} is not there: the command setup makes it")
+        return sorted(partitions)
 
     def partition_of(self, order_id: str) -> int:
         """The partition of an order's events: the one that every Kafka client picks for the key."""
@@ -111,7 +118,8 @@ class OrderLog:
     def offset_at(self, partition: int, time: datetime) -> Optional[int]:
         """The offset of the first event of a moment or later; None when there is none."""
         at = TopicPartition(self.events, partition)
-        found = self._consumer.offsets_for_times({at: int(time.timestamp() * 1000)})[at]
+        time_ms = max(0, int(time.timestamp() * 1000))  # a client's times begin in 1970
+        found = self._consumer.offsets_for_times({at: time_ms})[at]
         return found.offset if found else None
 
     def snapshot(self, partition: int) -> tuple:

@@ -9,6 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 /// The newest Metadata version in which a topic may go by its name alone.
 const METADATA_VERSION_MAX: i16 = 12;
@@ -31,7 +32,8 @@ pub struct Cluster {
 #[derive(Debug, Clone)]
 pub struct TopicState {
     pub name: String,
-    pub id: String,
+    /// Nil from brokers before 2.8.
+    pub id: Uuid,
     pub is_internal: bool,
     pub partitions: Vec<PartitionState>,
 }
@@ -199,7 +201,7 @@ fn read_topic(topic: MetadataResponseTopic) -> Result<TopicState, ClientError> {
         })
         .collect();
     partitions.sort_by_key(|partition| partition.partition);
-    Ok(TopicState { name, id: topic.topic_id.to_string(), is_internal: topic.is_internal, partitions })
+    Ok(TopicState { name, id: topic.topic_id, is_internal: topic.is_internal, partitions })
 }
 
 /// Paces attempts: a growing pause, and an end.

@@ -19,6 +19,11 @@ pub enum ClientError {
     Unsupported { address: String, api: &'static str },
     #[error("{what}: {}", describe(*.code, .message.as_deref()))]
     Refused { what: String, code: i16, message: Option<String> },
+    #[error("topic {topic} was deleted, and made again, while it was read")]
+    Remade { topic: String },
+    /// A partition has become shorter than it was when reading began.
+    #[error("{place} ends at offset {end} now, before {wanted}, which it had when reading began: its log was cut")]
+    Shorter { place: String, wanted: i64, end: i64 },
     #[error("{0}")]
     Invalid(String),
 }
@@ -37,10 +42,15 @@ impl ClientError {
     pub fn is_retriable(&self) -> bool {
         match self {
             ClientError::Connect { .. } | ClientError::Lost { .. } | ClientError::Timeout { .. } => true,
+            // A leader that is new may know a moment later that more is there.
+            ClientError::Shorter { .. } => true,
             ClientError::Refused { code, .. } => {
                 ResponseError::try_from_code(*code).is_some_and(|error| error.is_retriable())
             }
-            ClientError::Malformed { .. } | ClientError::Unsupported { .. } | ClientError::Invalid(_) => false,
+            ClientError::Malformed { .. }
+            | ClientError::Unsupported { .. }
+            | ClientError::Remade { .. }
+            | ClientError::Invalid(_) => false,
         }
     }
 
@@ -59,6 +69,7 @@ impl ClientError {
                 Some("is this the port of a Kafka broker? It may speak TLS, or another protocol")
             }
             ClientError::Unsupported { .. } => Some("the broker is too old, or leaves this to others"),
+            ClientError::Remade { .. } | ClientError::Shorter { .. } => Some("what is missing of it is gone"),
             ClientError::Refused { code, .. } => match ResponseError::try_from_code(*code) {
                 Some(ResponseError::UnknownTopicOrPartition) => {
                     Some("`headwater topic list` shows what there is; `headwater topic create` makes a topic")

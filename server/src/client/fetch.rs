@@ -18,9 +18,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
-/// The newest Fetch version that names topics by name.
-const FETCH_VERSION_MAX: i16 = 12;
+/// The first Fetch version that names topics by id, so that a topic of the same name that was made anew is not taken for the
+/// one whose offsets are known.
+const FETCH_VERSION_BY_ID: i16 = 13;
 const ANSWER_SIZE: i32 = 4 << 20;
 const PARTITION_SIZE: i32 = 1 << 20;
 const LONG_POLL: Duration = Duration::from_millis(500);
@@ -30,6 +32,8 @@ const CHANNEL_SIZE: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Span {
     pub topic: String,
+    /// Nil when the broker does not know ids.
+    pub topic_id: Uuid,
     pub partition: i32,
     /// The offset to read next.
     pub next: i64,
@@ -151,7 +155,12 @@ impl<'a> Fetcher<'a> {
         }
         for (topic, spans) in topics {
             let partitions: Vec<i32> = spans.iter().map(|span| self.spans[*span].partition).collect();
-            for (leader, led) in self.cluster.leaders(topic, &partitions).await? {
+            let state = self.cluster.topic(topic, false).await?;
+            let is_new = |span: &usize| ![state.id, Uuid::nil()].contains(&self.spans[*span].topic_id);
+            if !state.id.is_nil() && spans.iter().any(is_new) {
+                return Err(ClientError::Remade { topic: topic.to_owned() });
+            }
+            for (leader, led) in state.leaders(&partitions)? {
                 let of_leader = spans.iter().filter(|span| led.contains(&self.spans[**span].partition));
                 by_leader.entry(leader).or_default().extend(of_leader);
             }
@@ -175,10 +184,10 @@ impl<'a> Fetcher<'a> {
         if error.is(ResponseError::OffsetOutOfRange) {
             for span in &spans {
                 let Span { topic, partition, next: from, .. } = self.spans[*span].clone();
-                let first = self.cluster.offsets(&topic, &[partition], At::Earliest).await?;
-                let to = first.get(&partition).copied().unwrap_or_default();
+                let to = self.offset(&topic, partition, At::Earliest).await?;
                 if to <= from {
-                    return Err(error);
+                    let end = self.offset(&topic, partition, At::Latest).await?;
+                    return Err(ClientError::Shorter { place: format!("{topic}/{partition}"), wanted: from, end });
                 }
                 self.gaps.push(Gap { span: *span, from, to });
                 self.spans[*span].next = to;
@@ -196,12 +205,17 @@ impl<'a> Fetcher<'a> {
         self.loose.extend(spans.into_iter().filter(|span| self.spans[*span].is_open()));
         Ok(())
     }
+
+    async fn offset(&mut self, topic: &str, partition: i32, at: At) -> Result<i64, ClientError> {
+        Ok(self.cluster.offsets(topic, &[partition], at).await?.get(&partition).copied().unwrap_or_default())
+    }
 }
 
 /// A span in the hands of a task.
 struct Reading {
     span: usize,
     topic: TopicName,
+    topic_id: Uuid,
     partition: i32,
     next: i64,
     end: Option<i64>,
@@ -212,7 +226,8 @@ struct Reading {
 impl Reading {
     fn new(index: usize, span: &Span, size: i32) -> Reading {
         let topic = TopicName(StrBytes::from_string(span.topic.clone()));
-        Reading { span: index, topic, partition: span.partition, next: span.next, end: span.end, size }
+        let Span { topic_id, partition, next, end, .. } = *span;
+        Reading { span: index, topic, topic_id, partition, next, end, size }
     }
 
     fn is_open(&self) -> bool {
@@ -254,7 +269,9 @@ async fn read(mut connection: Connection, mut readings: VecDeque<Reading>, event
 /// Asks for what comes next; nothing when nothing is left. Brokers fill an answer in the order of the partitions, so each
 /// comes first in turn.
 async fn ask(connection: &mut Connection, readings: &VecDeque<Reading>) -> Result<i16, ClientError> {
-    let version = connection.version::<FetchRequest>(FETCH_VERSION_MAX)?;
+    let has_ids = readings.iter().all(|reading| !reading.topic_id.is_nil());
+    let newest = if has_ids { FETCH_VERSION_BY_ID } else { FETCH_VERSION_BY_ID - 1 };
+    let version = connection.version::<FetchRequest>(newest)?;
     if readings.is_empty() {
         return Ok(version);
     }
@@ -269,7 +286,13 @@ async fn ask(connection: &mut Connection, readings: &VecDeque<Reading>) -> Resul
             .with_partition_max_bytes(reading.size);
         match topics.iter_mut().find(|topic| topic.topic == reading.topic) {
             Some(topic) => topic.partitions.push(row),
-            None => topics.push(FetchTopic::default().with_topic(reading.topic.clone()).with_partitions(vec![row])),
+            // Of name and id, the version of the request takes one.
+            None => topics.push(
+                FetchTopic::default()
+                    .with_topic(reading.topic.clone())
+                    .with_topic_id(reading.topic_id)
+                    .with_partitions(vec![row]),
+            ),
         }
     }
     let request = FetchRequest::default()
@@ -293,17 +316,24 @@ async fn answer(
     let answer = connection.finish::<FetchRequest>(version, connection.wait()).await?;
     ClientError::check(answer.error_code, None, || "cannot read".to_owned())?;
     let rows = || answer.responses.iter().flat_map(|topic| topic.partitions.iter().map(move |row| (topic, row)));
-    let is_empty = rows().all(|(_, row)| row.records.as_ref().is_none_or(Bytes::is_empty));
+    // A broker answers with one batch at least, if any of the partitions has one and none of them an error.
+    let is_all = rows().all(|(_, row)| row.error_code == 0 && row.records.as_ref().is_none_or(Bytes::is_empty));
     let (mut events, mut failed) = (Vec::new(), Vec::new());
     for (at, (topic, row)) in rows().enumerate() {
         // They come in the order of the request, as a rule.
-        let is_it = |reading: &Reading| reading.partition == row.partition_index && reading.topic == topic.topic;
+        let is_it = |reading: &Reading| {
+            let is_topic = match version {
+                FETCH_VERSION_BY_ID.. => reading.topic_id == topic.topic_id,
+                _ => reading.topic == topic.topic,
+            };
+            is_topic && reading.partition == row.partition_index
+        };
         let at = match readings.get(at).is_some_and(is_it) {
             true => Some(at),
             false => readings.iter().position(is_it),
         };
         let Some(reading) = at.and_then(|at| readings.get_mut(at)) else { continue };
-        match read_row(reading, row, is_empty) {
+        match read_row(reading, row, is_all) {
             Ok(event) => events.extend(event),
             Err(error) => {
                 failed.push(reading.span);
@@ -316,14 +346,22 @@ async fn answer(
     Ok(events)
 }
 
-fn read_row(reading: &mut Reading, row: &PartitionData, nothing_came: bool) -> Result<Option<Event>, ClientError> {
+fn read_row(reading: &mut Reading, row: &PartitionData, is_all: bool) -> Result<Option<Event>, ClientError> {
     ClientError::check(row.error_code, None, || format!("cannot read {}", reading.place()))?;
     let Some(bytes) = row.records.as_ref().filter(|bytes| !bytes.is_empty()) else {
-        // A broker answers with one batch at least, if any of the partitions has one. Where none came, nothing is left up to
-        // the high watermark: the records there were compacted away.
-        let end = reading.end.filter(|end| nothing_came && *end <= row.high_watermark);
-        reading.next = end.unwrap_or(reading.next);
-        return Ok(end.map(|end| Event::Hole(reading.span, end)));
+        return match reading.end {
+            // It will never come: the partition had it when the end was chosen.
+            Some(wanted) if row.high_watermark < wanted => {
+                let place = format!("{}/{}", reading.topic.as_str(), reading.partition);
+                Err(ClientError::Shorter { place, wanted, end: row.high_watermark })
+            }
+            // Nothing is left up to the high watermark: the records there were compacted away.
+            Some(end) if is_all => {
+                reading.next = end;
+                Ok(Some(Event::Hole(reading.span, end)))
+            }
+            _ => Ok(None),
+        };
     };
     let mut walk = headers(bytes);
     let last = walk.by_ref().last();

@@ -174,8 +174,12 @@ impl Cluster {
         Ok(found)
     }
 
-    /// Commits offsets for a group without members.
-    pub async fn commit(&mut self, group: &str, offsets: &BTreeMap<TopicPartition, i64>) -> Result<(), ClientError> {
+    /// Commits offsets for a group without members. Answers what was refused; the others are committed.
+    pub async fn commit(
+        &mut self,
+        group: &str,
+        offsets: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<BTreeMap<TopicPartition, ClientError>, ClientError> {
         let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for ((topic, partition), offset) in offsets {
             let row = OffsetCommitRequestPartition::default()
@@ -193,14 +197,22 @@ impl Cluster {
             .with_generation_id_or_member_epoch(-1)
             .with_topics(topics.collect());
         let (_, answer) = self.ask_coordinator(group, OFFSET_COMMIT_VERSION_MAX, &request).await?;
+        let unsaid = |(topic, partition): &TopicPartition| {
+            ClientError::Invalid(format!("the broker said nothing about the offset of {topic}/{partition}"))
+        };
+        let mut refused: BTreeMap<_, _> = offsets.keys().map(|place| (place.clone(), unsaid(place))).collect();
         for topic in answer.topics {
             for row in topic.partitions {
-                ClientError::check(row.error_code, None, || {
-                    format!("cannot commit {}/{} for group {group}", topic.name.as_str(), row.partition_index)
-                })?;
+                let what =
+                    || format!("cannot commit {}/{} for group {group}", topic.name.as_str(), row.partition_index);
+                let place = (topic.name.to_string(), row.partition_index);
+                match ClientError::check(row.error_code, None, what) {
+                    Ok(()) => drop(refused.remove(&place)),
+                    Err(error) => drop(refused.insert(place, error)),
+                }
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Deletes a group without members, with its offsets.

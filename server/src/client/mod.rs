@@ -2,7 +2,7 @@
 //! retries what may be retried, and gives up after a time.
 //!
 //! It is not a client library: one request at a time per connection, no membership of groups, no transactions. Requests name
-//! topics by name, so it stays below the versions that need topic ids.
+//! topics by name and stay below the versions that need topic ids, but for Fetch, which must not go on in another topic.
 
 mod cluster;
 mod connection;

@@ -1,6 +1,6 @@
 //! Where a partition begins and ends, and which offset a time means.
 
-use super::cluster::Retry;
+use super::cluster::{Retry, TopicState};
 use super::{ClientError, Cluster};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -94,12 +94,19 @@ impl Cluster {
 
     /// Groups partitions by the broker that leads them.
     pub async fn leaders(&mut self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Vec<i32>>, ClientError> {
-        let state = self.topic(topic, false).await?;
+        self.topic(topic, false).await?.leaders(partitions)
+    }
+}
+
+impl TopicState {
+    /// Groups partitions by the broker that leads them.
+    pub fn leaders(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Vec<i32>>, ClientError> {
+        let topic = &self.name;
         let mut leaders: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for partition in partitions {
-            let row = state.partitions.iter().find(|row| row.partition == *partition);
+            let row = self.partitions.iter().find(|row| row.partition == *partition);
             let row = row.ok_or_else(|| {
-                let count = state.partitions.len();
+                let count = self.partitions.len();
                 ClientError::Invalid(format!(
                     "topic {topic} has {count} partitions; there is none with number {partition}"
                 ))

@@ -100,7 +100,7 @@ async fn plan(args: &ConsumeArgs, cluster: &mut Cluster) -> Result<Vec<Span>, Fa
     }
     let span = |(partition, next)| {
         let end = latest.get(&partition).copied().filter(|_| !args.follow);
-        Span { topic: args.topic.clone(), partition, next, end }
+        Span { topic: args.topic.clone(), topic_id: state.id, partition, next, end }
     };
     Ok(positions.into_iter().map(span).collect())
 }

@@ -26,26 +26,27 @@ impl FromStr for Place {
             "earliest" => Ok(Place::At(At::Earliest)),
             "latest" => Ok(Place::At(At::Latest)),
             _ => match (text.strip_prefix('@'), text.parse::<i64>()) {
-                (Some(time), _) => Ok(Place::At(At::Time(time_ms(time)?))),
+                (Some(time), _) => Ok(Place::At(At::Time(moment(time)?))),
                 (None, Ok(offset)) if offset >= 0 => Ok(Place::Offset(offset)),
                 // A date needs no mark: no offset looks like one.
-                (None, _) => time_ms(text)
-                    .map(|time| Place::At(At::Time(time)))
-                    .map_err(|_| "must be earliest, latest, an offset, or @TIME".to_owned()),
+                (None, Err(_)) if text.parse::<Datetime>().is_ok() => Ok(Place::At(At::Time(moment(text)?))),
+                (None, _) => Err("must be earliest, latest, an offset, or @TIME".to_owned()),
             },
         }
     }
 }
 
-/// A moment: what [`time_ms`] reads, with or without the `@` that tells it from an offset elsewhere.
+/// Milliseconds since 1970 of a number or of an RFC 3339 time, with or without the `@` that tells it from an offset elsewhere.
+/// A time without a zone is UTC, a date its first moment.
 pub fn moment(text: &str) -> Result<i64, String> {
-    time_ms(text.strip_prefix('@').unwrap_or(text))
+    let time = time_ms(text.strip_prefix('@').unwrap_or(text))?;
+    // Kafka takes some negative times for places: -1 for the end, -2 for the beginning.
+    if time >= 0 { Ok(time) } else { Err("lies before 1970, where times begin".to_owned()) }
 }
 
-/// Milliseconds since 1970 of a number or of an RFC 3339 time. A time without a zone is UTC, a date its first moment.
 fn time_ms(text: &str) -> Result<i64, String> {
     if let Ok(number) = text.parse::<i64>() {
-        return if number >= 0 { Ok(number) } else { Err("a time before 1970".to_owned()) };
+        return Ok(number);
     }
     let wrong = || "is not a time: write milliseconds since 1970, or 2025-01-31T12:00:00Z".to_owned();
     let parsed: Datetime = text.parse().map_err(|_| wrong())?;
@@ -96,6 +97,11 @@ mod tests {
         for text in ["", "first", "-1", "@", "@tomorrow", "@12:00:00", "@-5"] {
             assert!(text.parse::<Place>().is_err(), "{text}");
         }
+        let before = Err("lies before 1970, where times begin".to_owned());
+        for text in ["@-1", "1969-12-31", "@1969-12-31T23:59:59.999Z", "1970-01-01T00:00:00+02:00", "0000-01-01"] {
+            assert_eq!(text.parse::<Place>(), before.clone().map(Place::Offset), "{text}");
+        }
+        assert_eq!(moment("1969-12-31T23:59:59.998Z"), before);
         assert_eq!((moment("1000"), moment("@1970-01-01T00:00:01Z")), (Ok(1000), Ok(1000)));
     }
 }

@@ -2,12 +2,9 @@
 
 use crate::client::{Fetched, Span};
 use crate::exit::{FAILED, Failure};
-use headwater_engine::batch::{Record, headers, records_of, verify_crc};
+use headwater_engine::batch::{INFLATED_SIZE_MAX, Record, headers, records_of, verify_crc};
 use std::io;
 use std::ops::ControlFlow;
-
-/// How far a batch may inflate.
-pub const INFLATED_SIZE_MAX: usize = 1 << 30;
 
 /// Calls `visit` with each record of the span, in order, until it breaks off. Batches are checked before their records are
 /// shown; markers of transactions are left out.
@@ -18,7 +15,7 @@ pub fn each_record(
 ) -> Result<(), Failure> {
     let end = span.end.unwrap_or(i64::MAX);
     for (position, header) in headers(&fetched.batches) {
-        if header.attributes.is_control() {
+        if header.attributes.is_control() || header.last_offset().0 < fetched.from {
             continue;
         }
         let batch = fetched.batches.slice(position..position + header.size);

@@ -107,8 +107,8 @@ async fn replay(args: &ReplayArgs, threads: usize) -> Result<(), Failure> {
     let mut fetcher = Fetcher::new(&mut cluster, spans, usize::from(args.connections));
 
     let (sender, receiver) = mpsc::channel(threads);
-    let fetch = fetch(&mut fetcher, encoder, buffers.clone(), sender);
-    let write = write(receiver, &buffers, &mut out, &mut progress);
+    let fetch = fetch(&mut fetcher, encoder.clone(), buffers.clone(), sender);
+    let write = write(receiver, &encoder, &buffers, &mut out, &mut progress);
     let result = both(fetch, write).await;
     progress.clear();
     result.map_err(|failure| told(failure, &progress, fetcher.spans()))?;
@@ -154,20 +154,25 @@ async fn fetch(
 
 async fn write(
     mut receiver: mpsc::Receiver<JoinHandle<Encoded>>,
+    encoder: &Encoder,
     buffers: &Buffers,
     out: &mut File,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     while let Some(task) = receiver.recv().await {
-        let encoded = task.await.map_err(|error| Failure::new(FAILED, format!("a task ended early: {error}")))?;
-        for piece in encoded.bytes().chunks(WRITE_SIZE) {
-            out.write_all(piece)?;
+        let mut encoded = task.await.map_err(|error| Failure::new(FAILED, format!("a task ended early: {error}")))?;
+        loop {
+            for piece in encoded.bytes().chunks(WRITE_SIZE) {
+                out.write_all(piece)?;
+            }
+            progress.add(&encoded);
+            if let Some(failure) = encoded.failure {
+                return Err(failure);
+            }
+            buffers.give(encoded.buffer);
+            let Some(rest) = encoded.rest else { break };
+            encoded = encoder.encode(&rest, buffers.take());
         }
-        progress.add(&encoded);
-        if let Some(failure) = encoded.failure {
-            return Err(failure);
-        }
-        buffers.give(encoded.buffer);
     }
     Ok(())
 }

@@ -174,7 +174,7 @@ async fn list(asking: &Asking, internal: bool) -> Result<(), Failure> {
         topic: topic.name,
         partitions: topic.partitions.len(),
         replicas: topic.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(0),
-        id: topic.id,
+        id: topic.id.to_string(),
         internal: topic.is_internal,
     });
     Ok(asking.output.print(&List(rows.collect()))?)
@@ -197,7 +197,8 @@ async fn describe(asking: &Asking, name: &str, all_settings: bool) -> Result<(),
             state,
         })
         .collect();
-    let described = Described { topic: topic.name, id: topic.id, internal: topic.is_internal, partitions, settings };
+    let described =
+        Described { topic: topic.name, id: topic.id.to_string(), internal: topic.is_internal, partitions, settings };
     Ok(asking.output.print(&described)?)
 }
 

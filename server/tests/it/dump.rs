@@ -71,6 +71,12 @@ fn a_dump_shows_what_lies_in_a_segment_and_finds_a_flipped_bit() {
     assert_eq!((&rows[4]["record"]["offset"], &rows[4]["record"]["value"]), (&2.into(), &"three".into()));
     let verified = run_ok(&["log", "dump", path, "--verify"], "");
     assert!(verified.contains("\n2 batches, 3 records, ") && verified.ends_with(" 0 problems\n"), "{verified}");
+    let rows: Vec<&str> = verified.lines().skip(1).take(3).collect();
+    let kind = rows[0].find("  KIND");
+    assert!(
+        kind.is_some() && rows[1..].iter().all(|row| Some(row.len()) == kind),
+        "what has no kind ends before it: {verified}"
+    );
 
     flip_a_bit(&segment, 65);
     let found = run(&["log", "dump", path, "--verify"], "");

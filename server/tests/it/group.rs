@@ -1,7 +1,10 @@
 //! `headwater group`. HEADWATER_BOOTSTRAP names a broker to run it against, instead of one that is started.
 
-use crate::common::{Broker, text};
+use crate::common::{Broker, run, text};
 use crate::member::Member;
+use crate::proxy;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::{ApiKey, OffsetCommitResponse};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -78,6 +81,29 @@ fn offsets_of_a_group_without_members_are_moved_shown_and_deleted() {
     let again = broker.run(&["group", "delete", group]);
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains(&format!("there is no group {group}")), "{}", text(&again.stderr));
+    broker.tool(&["topic", "delete", topic]);
+}
+
+#[test]
+fn a_commit_that_is_refused_in_part_names_what_is_done_and_what_is_not() {
+    let broker = Broker::start();
+    let (topic, group) = (topic(&broker), broker.name("billing"));
+    let (topic, group) = (topic.as_str(), group.as_str());
+    let too_large = ResponseError::OffsetMetadataTooLarge.code();
+    let proxy = proxy::start(&broker.kafka, move |request| {
+        request.ask_and(ApiKey::OffsetCommit, |answer: &mut OffsetCommitResponse| {
+            let rows = answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            rows.filter(|row| row.partition_index == 0).for_each(|row| row.error_code = too_large);
+        })
+    });
+    let args = ["group", "reset", group, "--topic", topic, "--to-offset", "4", "--execute", "--bootstrap", &proxy];
+    let refused = run(&args, "");
+    let error = text(&refused.stderr);
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), String::new()), "{error}");
+    let reason = format!("error: cannot commit {topic}/0 for group {group}: OffsetMetadataTooLarge");
+    let wanted = format!("{reason}\ncommitted: {topic}/1\nnot committed: {topic}/0\n");
+    assert_eq!(error, wanted);
+    broker.tool(&["group", "delete", group]);
     broker.tool(&["topic", "delete", topic]);
 }
 

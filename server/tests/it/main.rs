@@ -6,6 +6,7 @@ mod dump;
 mod group;
 mod member;
 mod old_broker;
+mod proxy;
 mod replay;
 mod serve;
 mod topic;

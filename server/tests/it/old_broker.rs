@@ -2,13 +2,12 @@
 //! that time and takes no others. HEADWATER_BOOTSTRAP names a broker to stand behind it, instead of one that is started.
 
 use crate::common::{Broker, run, run_ok, text};
+use crate::proxy;
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, FindCoordinatorResponse, MetadataResponse, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use kafka_protocol::messages::ApiKey;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io;
 
 /// The newest versions that Apache Kafka 2.1 serves.
 const VERSIONS: [(ApiKey, i16); 18] = [
@@ -32,54 +31,19 @@ const VERSIONS: [(ApiKey, i16); 18] = [
     (ApiKey::DeleteGroups, 1),
 ];
 
-/// Starts the proxy; it ends with the test's process.
+/// Starts the proxy.
 fn old(broker: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let broker = broker.to_owned();
-    std::thread::Builder::new()
-        .spawn(move || {
-            for client in listener.incoming() {
-                let (client, broker) = (client.unwrap(), TcpStream::connect(&broker).unwrap());
-                std::thread::Builder::new().spawn(move || serve(client, broker, address.port())).unwrap();
-            }
-        })
-        .unwrap();
-    address.to_string()
-}
-
-/// Hands requests on and answers back, until the client goes or asks for what the broker would not know.
-fn serve(mut client: TcpStream, mut broker: TcpStream, port: u16) -> io::Result<()> {
-    loop {
-        let request = read_frame(&mut client)?;
-        let number = |at: usize| i16::from_be_bytes([request[at], request[at + 1]]);
-        let (key, version) = (number(0), number(2));
-        let newest = VERSIONS.iter().find(|(known, _)| *known as i16 == key).map(|(_, newest)| *newest);
-        if key == ApiKey::ApiVersions as i16 && newest.is_some_and(|newest| version > newest) {
+    proxy::start(broker, |request| {
+        let newest = VERSIONS.iter().find(|(known, _)| *known as i16 == request.key).map(|(_, newest)| *newest);
+        let is_known = newest.is_some_and(|newest| request.version <= newest);
+        match request.key == ApiKey::ApiVersions as i16 {
+            true if is_known => Ok(with_old_versions(&request.ask()?)),
             // Error 35 and an empty list, in version 0.
-            let refusal = [&request[4..8], &35_i16.to_be_bytes(), &0_i32.to_be_bytes()].concat();
-            write_frame(&mut client, &refusal)?;
-            continue;
+            true => Ok([&request.frame[4..8], &35_i16.to_be_bytes(), &0_i32.to_be_bytes()].concat().into()),
+            false if is_known => request.ask(),
+            false => Err(io::ErrorKind::Unsupported.into()),
         }
-        if newest.is_none_or(|newest| version > newest) {
-            return Ok(());
-        }
-        write_frame(&mut broker, &request)?;
-        let answer = Bytes::from(read_frame(&mut broker)?);
-        let answer = match ApiKey::try_from(key) {
-            Ok(ApiKey::ApiVersions) => with_old_versions(&answer),
-            Ok(ApiKey::Metadata) => with_address::<MetadataResponse>(answer, version, |answer| {
-                for row in &mut answer.brokers {
-                    (row.host, row.port) = (StrBytes::from_static_str("127.0.0.1"), i32::from(port));
-                }
-            }),
-            Ok(ApiKey::FindCoordinator) => with_address::<FindCoordinatorResponse>(answer, version, |answer| {
-                (answer.host, answer.port) = (StrBytes::from_static_str("127.0.0.1"), i32::from(port));
-            }),
-            _ => answer,
-        };
-        write_frame(&mut client, &answer)?;
-    }
+    })
 }
 
 /// Correlation id and error, then a count and rows of key, oldest and newest version.
@@ -96,34 +60,6 @@ fn with_old_versions(answer: &[u8]) -> Bytes {
         old.put_i16(*newest);
     }
     old.freeze()
-}
-
-/// An answer that names the proxy where it names the broker.
-fn with_address<R: Decodable + Encodable + HeaderVersion>(
-    mut answer: Bytes,
-    version: i16,
-    change: impl FnOnce(&mut R),
-) -> Bytes {
-    let header = ResponseHeader::decode(&mut answer, R::header_version(version)).unwrap();
-    let mut decoded = R::decode(&mut answer, version).unwrap();
-    change(&mut decoded);
-    let mut bytes = BytesMut::new();
-    header.encode(&mut bytes, R::header_version(version)).unwrap();
-    decoded.encode(&mut bytes, version).unwrap();
-    bytes.freeze()
-}
-
-fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut size = [0; 4];
-    stream.read_exact(&mut size)?;
-    let mut frame = vec![0; usize::try_from(i32::from_be_bytes(size)).map_err(io::Error::other)?];
-    stream.read_exact(&mut frame)?;
-    Ok(frame)
-}
-
-fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
-    stream.write_all(&i32::try_from(frame.len()).map_err(io::Error::other)?.to_be_bytes())?;
-    stream.write_all(frame)
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! `headwater replay`.
 
 use crate::common::{Server, headwater, run, run_ok, text};
+use crate::proxy;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::{ApiKey, FetchResponse};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// `headwater replay` against a server.
@@ -173,6 +177,94 @@ fn records_that_are_deleted_before_their_turn_make_it_fail() {
     let gap = numbers.windows(2).position(|pair| pair[1] != pair[0] + 1).unwrap() as u64;
     assert_eq!(numbers.len() as u64, gap + 2, "what was on its way, and the last one");
     assert_eq!(numbers.last(), Some(&(count - 1)), "what was written meanwhile is not in the range");
+}
+
+#[test]
+fn a_topic_that_is_made_anew_is_not_taken_for_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    large(&server);
+    let mut child = headwater()
+        .args(["replay", "large", "--bootstrap", &server.kafka])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut all = String::new();
+    reader.read_line(&mut all).unwrap();
+    // The new one has the next offset and not the planned end.
+    server.tool(&["topic", "delete", "large"], "");
+    server.tool(&["topic", "create", "large"], "");
+    let input: String = (1..LARGE / 1024).map(|_| format!("{:>1023}\n", "new")).collect();
+    server.tool(&["produce", "large"], &input);
+    reader.read_to_string(&mut all).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("topic large was deleted, and made again, while it was read ("), "{error}");
+    assert!(error.ends_with("\nhint: what is missing of it is gone\n"), "no place to go on from: {error}");
+    let is_old = |(number, line): (usize, &str)| line.parse() == Ok(number);
+    assert!(all.lines().enumerate().all(is_old), "records of the new topic came");
+}
+
+/// A proxy that empties rows of Fetch's answers: `change` is told how many answers came before, and gives an error code and a
+/// high watermark to a partition.
+fn emptied(server: &Server, change: impl Fn(u32, i32) -> Option<(i16, i64)> + Send + Sync + 'static) -> String {
+    let count = AtomicU32::new(0);
+    proxy::start(&server.kafka, move |request| {
+        request.ask_and(ApiKey::Fetch, |answer: &mut FetchResponse| {
+            let before = count.fetch_add(1, Ordering::Relaxed);
+            for row in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                if let Some((error_code, high_watermark)) = change(before, row.partition_index) {
+                    (row.error_code, row.high_watermark, row.records) = (error_code, high_watermark, None);
+                }
+            }
+        })
+    })
+}
+
+#[test]
+fn an_empty_row_beside_an_error_is_not_taken_for_a_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    numbers(&server, "numbers", 20);
+    server.tool(&["produce", "numbers", "--partition", "1"], "a\nb\n");
+    for command in [&["replay", "--connections", "1"][..], &["consume"]] {
+        // The leader of partition 0 moves, and the answer says nothing yet of partition 1.
+        let moving = emptied(&server, |before, partition| match (before, partition) {
+            (0, 0) => Some((ResponseError::NotLeaderOrFollower.code(), -1)),
+            (0, _) => Some((0, 2)),
+            _ => None,
+        });
+        let out = run_ok(&[command, &["numbers", "--bootstrap", &moving]].concat(), "");
+        assert_eq!(out.lines().count(), 22, "{command:?}: {out}");
+    }
+}
+
+#[test]
+fn what_compaction_took_out_at_the_end_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    numbers(&server, "numbers", 20);
+    let compacted = emptied(&server, |_, partition| (partition == 0).then_some((0, 20)));
+    assert_eq!(run_ok(&["replay", "numbers", "--from", "15", "--bootstrap", &compacted], ""), "");
+}
+
+#[test]
+fn a_partition_that_ends_before_its_planned_end_makes_it_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    numbers(&server, "numbers", 20);
+    let cut = emptied(&server, |_, partition| (partition == 0).then_some((0, 7)));
+    for command in [&["replay", "numbers:0"][..], &["consume", "numbers"]] {
+        let output = run(&[command, &["--bootstrap", &cut, "--timeout", "1"]].concat(), "");
+        let error = text(&output.stderr);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{command:?}: {error}");
+        let wanted =
+            "error: numbers/0 ends at offset 7 now, before 20, which it had when reading began: its log was cut";
+        assert!(error.starts_with(wanted), "{command:?}: {error}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ sys.path.insert(0, str(EXAMPLE))
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from orders import domain, projection
-from orders.log import OrderLog
+from orders.log import Missing, OrderLog
 
 import harness
 from harness import Run, case, check, equal, raises, topic_name
@@ -135,6 +135,17 @@ def fill_more(log: OrderLog, count: int, seed: int) -> list:
         more.append(log.append(domain.OrderCreated(order_id, "ada", 1)))
         more.append(log.append(domain.OrderPaid(order_id, "card")))
     return more
+
+
+@case
+def what_is_asked_before_there_is_anything_is_answered(run: Run):
+    nothing = OrderLog(run.bootstrap, topic_name("nothing"))
+    raises(Missing, nothing.orders, "orders of a topic that is not there")
+    nothing.close()
+    log = new_log(run)
+    fill(log, 10)
+    equal(log.orders(datetime(1969, 12, 31, tzinfo=timezone.utc)), {}, "orders before 1970")
+    log.close()
 
 
 @case

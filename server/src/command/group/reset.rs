@@ -134,17 +134,33 @@ pub async fn run(args: &ResetArgs) -> Result<(), Failure> {
     Ok(args.asking.output.print(&Reset { group: group.to_owned(), executed: args.execute, partitions: rows })?)
 }
 
-/// A consumer may have joined since the group was looked at: then the broker refuses a commit from outside.
 async fn commit(cluster: &mut Cluster, group: &str, offsets: &BTreeMap<TopicPartition, i64>) -> Result<(), Failure> {
-    let refused = |error: &ClientError| {
+    let mut refused = match cluster.commit(group, offsets).await {
+        Ok(refused) => refused,
+        Err(error @ (ClientError::Lost { .. } | ClientError::Timeout { .. })) => {
+            let hint = format!("the offsets may be committed or not: `headwater group describe {group}` shows them");
+            return Err(Failure::from(error).hint(hint));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // A consumer may have joined since the group was looked at: then the broker refuses a commit from outside, as a whole.
+    let is_joined = |error: &ClientError| {
         [ResponseError::UnknownMemberId, ResponseError::IllegalGeneration, ResponseError::RebalanceInProgress]
             .into_iter()
             .any(|code| error.is(code))
     };
-    match cluster.commit(group, offsets).await {
-        Err(error) if refused(&error) => Err(super::in_use(cluster, group, error).await),
-        done => Ok(done?),
+    let names: Vec<String> = refused.keys().map(|(topic, partition)| format!("{topic}/{partition}")).collect();
+    let Some((_, error)) = refused.pop_first() else { return Ok(()) };
+    if is_joined(&error) {
+        return Err(super::in_use(cluster, group, error).await);
     }
+    if names.len() == offsets.len() {
+        return Err(error.into());
+    }
+    let done = offsets.keys().map(|(topic, partition)| format!("{topic}/{partition}"));
+    let done: Vec<String> = done.filter(|name| !names.contains(name)).collect();
+    let message = format!("{error}\ncommitted: {}\nnot committed: {}", done.join(" "), names.join(" "));
+    Err(Failure { message, ..Failure::from(error) })
 }
 
 /// The partitions to move, by topic.

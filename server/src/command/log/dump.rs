@@ -4,12 +4,11 @@ use super::segment::{Found, SegmentFile, Stop};
 use crate::command::record_text::{JsonRecord, write_json_line};
 use crate::exit::{FAILED, Failure};
 use crate::output::Output;
-use headwater_engine::batch::{BatchError, BatchHeader, Codec, Record, TimestampType, records_of, verify_crc};
+use headwater_engine::batch::{
+    BatchError, BatchHeader, Codec, INFLATED_SIZE_MAX, Record, TimestampType, records_of, verify_crc,
+};
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
-
-/// How far a batch may inflate.
-const INFLATED_SIZE_MAX: usize = 1 << 30;
 
 /// What to print.
 pub struct Options {
@@ -272,9 +271,8 @@ fn print_batch(found: &Found, partition: Option<u32>, output: Output, out: &mut 
         (false, false) => "",
     };
     let line = format!(
-        "{:>10} {base_offset:>11} {last:>11} {record_count:>8} {size:>9}  {codec:<7} {leader_epoch:>5} {producer_id:>9} \
-         {base_sequence:>9} {max_timestamp:>14}  {kind}",
-        found.position
+        "{:>10} {:>11} {last:>11} {record_count:>8} {size:>9}  {codec:<7} {:>5} {:>9} {base_sequence:>9} {:>14}  {kind}",
+        found.position, base_offset.0, leader_epoch.0, producer_id.0, max_timestamp.0
     );
     writeln!(out, "{}", line.trim_end())
 }
@@ -295,7 +293,7 @@ fn print_records(
                 None => "null".to_owned(),
             };
             let (key, value) = (text(record.key), text(record.value));
-            write!(out, "{:>22}  {}  {key} = {value}", record.offset, record.timestamp)?;
+            write!(out, "{:>22}  {}  {key} = {value}", record.offset.0, record.timestamp)?;
             for (name, value) in record.headers {
                 write!(out, "  {}: {}", name.escape_ascii(), text(value))?;
             }

@@ -2,13 +2,18 @@
 
 use crate::client::{Fetched, Span};
 use crate::command::record_text::Layout;
-use crate::command::records::{INFLATED_SIZE_MAX, each_record};
+use crate::command::records::each_record;
 use crate::exit::{FAILED, Failure};
 use bytes::Bytes;
 use headwater_engine::TimestampMs;
-use headwater_engine::batch::{BatchError, BatchHeader, Fate, Retained, headers, records_of, retain, verify_crc};
+use headwater_engine::batch::{
+    BatchError, BatchHeader, Fate, INFLATED_SIZE_MAX, Retained, headers, records_of, retain, verify_crc,
+};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
+
+/// How much is laid out at once, and a record more. Small batches may inflate to much, and many threads lay them out.
+const PIECE_SIZE: usize = 16 << 20;
 
 /// Lays out records, on any thread.
 pub struct Encoder {
@@ -25,11 +30,11 @@ pub struct Encoded {
     /// The offset after the last one that is done.
     pub next: i64,
     pub records: u64,
-    /// Bytes of the batches, as they came from the broker.
-    pub fetched_bytes: u64,
     /// The bytes to write, unless the batches are written as they are.
     pub buffer: Vec<u8>,
     batches: Option<Bytes>,
+    /// What would have made it too large.
+    pub rest: Option<Fetched>,
     /// Why the rest is missing.
     pub failure: Option<Failure>,
 }
@@ -55,9 +60,9 @@ impl Encoder {
             span: fetched.span,
             next: fetched.from,
             records: 0,
-            fetched_bytes: fetched.batches.len() as u64,
             buffer,
             batches: None,
+            rest: None,
             failure: None,
         };
         let result = match &self.layout {
@@ -65,6 +70,7 @@ impl Encoder {
             None => batches(fetched, span, &mut encoded),
         };
         match result {
+            Ok(()) if encoded.rest.is_some() => {}
             Ok(()) => {
                 let last = headers(&fetched.batches).last().map_or(fetched.from, |(_, header)| header.next_offset().0);
                 encoded.next = span.end.map_or(last, |end| last.min(end));
@@ -78,13 +84,17 @@ impl Encoder {
         let topic = self.names_topics.then_some(span.topic.as_str());
         let (out, count, next) = (&mut to.buffer, &mut to.records, &mut to.next);
         // Uncompressed records are about as long as what they are laid out to.
-        out.reserve(fetched.batches.len());
+        out.reserve(fetched.batches.len().min(PIECE_SIZE));
         each_record(fetched, span, |record| {
             layout.write(out, topic, span.partition, record)?;
             *count += 1;
             *next = record.offset.0.saturating_add(1);
-            Ok(ControlFlow::Continue(()))
-        })
+            Ok(if out.len() < PIECE_SIZE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        if to.buffer.len() >= PIECE_SIZE {
+            to.rest = Some(Fetched { span: fetched.span, from: to.next, batches: fetched.batches.clone() });
+        }
+        Ok(())
     }
 }
 
@@ -155,10 +165,11 @@ impl Buffers {
         self.0.lock().ok().and_then(|mut buffers| buffers.pop()).unwrap_or_default()
     }
 
-    /// Gives one back.
+    /// Gives one back. One that a large record made large goes.
     pub fn give(&self, mut buffer: Vec<u8>) {
         buffer.clear();
-        if let Ok(mut buffers) = self.0.lock() {
+        let is_large = buffer.capacity() > 2 * PIECE_SIZE;
+        if let (false, Ok(mut buffers)) = (is_large, self.0.lock()) {
             buffers.push(buffer);
         }
     }
@@ -167,7 +178,7 @@ impl Buffers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headwater_engine::batch::BatchBuilder;
+    use headwater_engine::batch::{BatchBuilder, Codec};
     use headwater_engine::{Epoch, Offset};
 
     /// A batch of records `a`, `b`, `c` ... from an offset on.
@@ -192,7 +203,8 @@ mod tests {
     }
 
     fn encode(layout: Option<Layout>, from: i64, end: i64, bytes: Vec<u8>) -> Encoded {
-        let span = Span { topic: "t".to_owned(), partition: 0, next: from, end: Some(end) };
+        let span =
+            Span { topic: "t".to_owned(), topic_id: uuid::Uuid::nil(), partition: 0, next: from, end: Some(end) };
         Encoder::new(layout, &[span]).encode(&Fetched { span: 0, from, batches: bytes.into() }, Vec::new())
     }
 
@@ -222,6 +234,41 @@ mod tests {
         for (_, header) in headers(&cut.batches.unwrap_or_else(|| cut.buffer.clone().into())) {
             assert_eq!((header.base_offset.0 % 10, header.last_offset_delta), (0, 2), "what is cut keeps its place");
         }
+    }
+
+    #[test]
+    fn what_is_large_comes_in_pieces() {
+        let mut builder = BatchBuilder::new();
+        let value = vec![b'x'; 1 << 20];
+        for _ in 0..40 {
+            builder.push(TimestampMs(1), None, Some(&value), &[]).unwrap();
+        }
+        let bytes = [builder.finish().unwrap().to_vec(), batch(40, 3)].concat();
+        let span = Span { topic: "t".to_owned(), topic_id: uuid::Uuid::nil(), partition: 0, next: 1, end: Some(42) };
+        let encoder = Encoder::new(Some(layout()), &[span]);
+        let mut rest = Some(Fetched { span: 0, from: 1, batches: bytes.into() });
+        let mut pieces = Vec::new();
+        while let Some(fetched) = rest {
+            let encoded = encoder.encode(&fetched, Vec::new());
+            assert!(encoded.failure.is_none());
+            pieces.push((encoded.records, encoded.next, encoded.bytes().len()));
+            rest = encoded.rest;
+        }
+        let line = value.len() + 1;
+        assert_eq!(pieces, [(16, 17, 16 * line), (16, 33, 16 * line), (9, 42, 7 * line + 4)]);
+    }
+
+    #[test]
+    fn what_inflates_to_too_much_is_said() {
+        let mut builder = BatchBuilder::new().codec(Codec::Zstd);
+        builder.push(TimestampMs(1), None, Some(&vec![b'x'; INFLATED_SIZE_MAX]), &[]).unwrap();
+        let encoded = encode(Some(layout()), 0, 1, builder.finish().unwrap().to_vec());
+        let why = encoded.failure.map(|failure| failure.message).unwrap_or_default();
+        assert_eq!(
+            why,
+            "t/0 at offset 0 cannot be read: the records inflate to more than the 67108864 bytes that are allowed"
+        );
+        assert!(encoded.buffer.is_empty());
     }
 
     #[test]

@@ -16,7 +16,6 @@ pub struct Progress {
     offsets: u64,
     offsets_total: u64,
     records: u64,
-    fetched_bytes: u64,
     written_bytes: u64,
     is_shown: bool,
     drawn_at: Option<Duration>,
@@ -32,7 +31,6 @@ impl Progress {
             offsets: 0,
             offsets_total: spans.iter().map(size).sum(),
             records: 0,
-            fetched_bytes: 0,
             written_bytes: 0,
             is_shown,
             drawn_at: None,
@@ -42,7 +40,6 @@ impl Progress {
     /// Something was written.
     pub fn add(&mut self, encoded: &Encoded) {
         self.records += encoded.records;
-        self.fetched_bytes += encoded.fetched_bytes;
         self.written_bytes += encoded.bytes().len() as u64;
         if let Some(next) = self.next.get_mut(encoded.span) {
             self.offsets += u64::try_from(encoded.next.saturating_sub(*next)).unwrap_or(0);
@@ -146,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_line_says_how_far_it_is() {
-        let span = Span { topic: "t".to_owned(), partition: 0, next: 100, end: Some(300) };
+        let span = Span { topic: "t".to_owned(), topic_id: uuid::Uuid::nil(), partition: 0, next: 100, end: Some(300) };
         let mut progress = Progress::new(&[span], false);
         (progress.offsets, progress.written_bytes) = (50, 2_000_000);
         let line = progress.line(Duration::from_secs(2));

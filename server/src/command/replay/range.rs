@@ -5,6 +5,7 @@ use crate::command::place::Place;
 use crate::command::selection::Selection;
 use crate::exit::{FAILED, Failure};
 use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
 
 /// Whether no partition could have anything in the range.
 pub fn is_reversed(from: Place, to: Place) -> bool {
@@ -21,15 +22,15 @@ pub async fn spans(
     from: Place,
     to: Place,
 ) -> Result<(Vec<Span>, Vec<String>), Failure> {
-    let mut chosen: BTreeMap<&str, BTreeSet<i32>> = BTreeMap::new();
+    let mut chosen: BTreeMap<&str, (Uuid, BTreeSet<i32>)> = BTreeMap::new();
     for selection in topics {
         let state = cluster.topic(&selection.topic, false).await?;
         let existing: Vec<i32> = state.partitions.iter().map(|row| row.partition).collect();
         let of_topic = selection.of(&existing).map_err(|why| Failure::new(FAILED, why))?;
-        chosen.entry(&selection.topic).or_default().extend(of_topic);
+        chosen.entry(&selection.topic).or_insert_with(|| (state.id, BTreeSet::new())).1.extend(of_topic);
     }
     let (mut spans, mut warnings) = (Vec::new(), Vec::new());
-    for (topic, partitions) in chosen {
+    for (topic, (topic_id, partitions)) in chosen {
         let partitions: Vec<i32> = partitions.into_iter().collect();
         let bounds = Bounds {
             first: cluster.offsets(topic, &partitions, At::Earliest).await?,
@@ -41,7 +42,7 @@ pub async fn spans(
             let cut = bounds.cut(partition, from, to);
             let place = format!("{topic}/{partition}");
             warnings.extend(cut.warning.map(|warning| format!("{place} {warning}")));
-            spans.push(Span { topic: topic.to_owned(), partition, next: cut.from, end: Some(cut.end) });
+            spans.push(Span { topic: topic.to_owned(), topic_id, partition, next: cut.from, end: Some(cut.end) });
         }
     }
     Ok((spans, warnings))
