@@ -4,7 +4,7 @@ use crate::batches::Recipe;
 use crate::draw::Draw;
 use crate::ensure;
 use crate::expectation::{read, read_all};
-use crate::flips::newest_checkpoint;
+use crate::flips::{blocks, newest_checkpoint};
 use crate::frozen::Frozen;
 use crate::script::{read_everything, stop_everywhere};
 use crate::state::Key;
@@ -345,6 +345,43 @@ fn a_repair_from_before_a_swap_serves_what_is_left() {
         let name = path.file_name().expect("a name");
         assert!(disk.files().iter().any(|(kept, _)| kept.file_name() == Some(name)), "{} is gone", path.display());
     }
+}
+
+/// A swap is in the log and in no checkpoint when the process is killed, and so it is at the next start. That one must not sweep
+/// what the swap replaced: when the log is damaged before the swap, it is all there is.
+#[test]
+fn a_repair_that_loses_a_swap_finds_what_it_replaced() {
+    let frozen: Frozen = must((|| {
+        let mut world = world(Config::new(51));
+        world.create("state", 1, &SETTINGS);
+        world.create("other", 1, &[]);
+        world.drain()?;
+        append_some(&mut world, 0, 0, 10)?;
+        world.checkpoint()?;
+        append(&mut world, 1, 0, |_| ())?;
+        world.drain()?;
+        world.compact_all()?;
+        ensure!(world.engine.stats().compaction_dropped_records > 0, "something was compacted");
+        let image = world.disk.kill_image();
+        let mut world = world.restart(image, false)?;
+        world.sweep()?;
+        world.freeze()
+    })());
+    let disk = frozen.copy();
+    let (_, through) = newest_checkpoint(&disk);
+    let before_swap =
+        blocks(&disk).into_iter().find(|block| block.sequence > through).expect("the other topic's batch");
+    disk.flip_bit(&before_swap.slot, before_swap.position as u64 + 80, 1).expect("a byte of it");
+    let (engine, cut) = Engine::repair(frozen.env(&disk), frozen.config.options()).expect("a repair");
+    assert!(cut.is_some(), "it says what it cut");
+    engine.shut_down().expect("a healthy disk");
+    drop(engine);
+    let engine = frozen.open(&disk).expect("a repaired folder");
+    engine.drive().expect("not started").sweep_orphans().expect("a healthy disk");
+    let partition = engine.topic("state").expect("it was made").partition(0).expect("one");
+    let due = frozen.due.base.partition(0, 0).expect("it was made");
+    let appended: Vec<u8> = due.batches.iter().flat_map(|batch| batch.bytes.to_vec()).collect();
+    assert!(read_all(&partition).expect("everything can be read") == appended, "all of it, as before the swap");
 }
 
 /// A consumer reads on from a file that was replaced, deleted and is not open any more: it finds the other.
