@@ -384,6 +384,63 @@ fn a_repair_that_loses_a_swap_finds_what_it_replaced() {
     assert!(read_all(&partition).expect("everything can be read") == appended, "all of it, as before the swap");
 }
 
+/// Whether this step of a pass finished a new segment; next it takes the place of others.
+fn finishes_segment(world: &mut World) -> Step<bool> {
+    let before = world.engine.stats().compaction_written_bytes;
+    ensure!(world.compact()?, "the pass was given up");
+    Ok(world.engine.stats().compaction_written_bytes > before)
+}
+
+/// Whenever a new segment was to take its place, a segment that it was made from had been deleted, and the pass began anew, for ever,
+/// while no other partition was compacted.
+#[test]
+fn a_pass_that_deletions_overtake_goes_on_behind_them() {
+    must((|| {
+        let mut world = world(Config::new(52));
+        world.create("state", 2, &SETTINGS);
+        world.drain()?;
+        append_some(&mut world, 0, 0, 40)?;
+        append_some(&mut world, 0, 1, 12)?;
+        world.checkpoint()?;
+        let mut overtakes = 0;
+        while world.engine.stats().compactions < 2 {
+            if finishes_segment(&mut world)? && overtakes < 4 {
+                overtakes += 1;
+                let log_start = overtakes * 9;
+                world.delete_records(0, 0, Some(log_start))?;
+            }
+            world.drain()?;
+            if overtakes == 3 {
+                world.checkpoint()?;
+            }
+        }
+        world.checkpoint()?;
+        read_everything(&mut world)?;
+
+        // All that a pass reads goes. What comes then must wait until the other partition had its turn.
+        let clean = |world: &World, index| world.partition(0, index).map(|partition| partition.first_dirty());
+        append_some(&mut world, 0, 0, 12)?;
+        world.checkpoint()?;
+        while !finishes_segment(&mut world)? {}
+        world.delete_records(0, 0, None)?;
+        append_some(&mut world, 0, 0, 12)?;
+        append_some(&mut world, 0, 1, 4)?;
+        // Until it finds that nothing is left to go on with.
+        while world.compact()? {}
+        world.checkpoint()?;
+        let before = (clean(&world, 0), clean(&world, 1));
+        world.compact_all()?;
+        ensure!(clean(&world, 0) == before.0 && clean(&world, 1) > before.1, "it is the other's turn");
+        world.clock.advance(Duration::from_secs(61));
+        world.compact_all()?;
+        ensure!(clean(&world, 0) > before.0, "and then its own");
+        ensure!(world.engine.stats().compaction_failures == 0, "nothing failed");
+        world.checkpoint()?;
+        read_everything(&mut world)?;
+        world.end()
+    })());
+}
+
 /// A consumer reads on from a file that was replaced, deleted and is not open any more: it finds the other.
 #[test]
 fn a_read_that_was_cold_when_its_segment_was_replaced_looks_again() {

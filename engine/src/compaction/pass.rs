@@ -24,7 +24,8 @@ use std::time::Duration;
 const STEP_BYTES: usize = 1 << 20;
 /// Segments that become one at most.
 const GROUP_MAX: usize = 1_000;
-/// After a failure a partition is left alone for this long, twice as long after the next one ...
+/// After a failure, or when all that it reads was deleted, a partition is left alone for this long, so that others get their turn;
+/// twice as long after the next failure ...
 const PAUSE_FIRST: Duration = Duration::from_secs(60);
 /// ... up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
@@ -43,7 +44,7 @@ struct Input {
 
 /// Why a pass ends early.
 enum Trouble {
-    /// Its segments are in the log no more: deleted, with the topic or by retention.
+    /// Segments that it reads are in the log no more: deleted, with the topic or by retention.
     Gone,
     /// The engine has stopped.
     Stopped,
@@ -77,6 +78,7 @@ struct Pass {
     /// Records from here on stay: the map does not know them.
     end: Offset,
     map: KeyMap,
+    is_mapped: bool,
     now: TimestampMs,
     began: Duration,
     /// The segment that is being read, and where in it.
@@ -155,6 +157,7 @@ impl Compactor {
                 Ok(()) => (None, Ok(Phase::Durable(pass))),
                 Err(trouble) => (Some(pass), Err(trouble)),
             },
+            Phase::Durable(pass) if pass.gone() > 0 => (Some(pass), Err(Trouble::Gone)),
             Phase::Durable(pass) => {
                 let ack = Ack::default();
                 use crate::commit::Refused;
@@ -189,10 +192,13 @@ impl Compactor {
         match next {
             Ok(phase) => self.phase = phase,
             Err(trouble) => {
-                if let Some(mut pass) = pass {
-                    pass.discard(&shared);
-                    self.note_trouble(&pass, &trouble);
+                let Some(mut pass) = pass else { return Progress::Rests };
+                pass.discard(&shared);
+                if matches!(trouble, Trouble::Gone) && pass.skip_gone() {
+                    self.phase = if pass.is_mapped { Phase::Rewriting(pass) } else { Phase::Mapping(pass) };
+                    return Progress::More;
                 }
+                self.note_trouble(&pass, &trouble);
                 // Whatever it was, it is not there any more by the next look, or the partition is left alone.
                 return Progress::Rests;
             }
@@ -259,6 +265,7 @@ impl Compactor {
             start,
             end,
             map: KeyMap::new(&*shared.env.rng, shared.options.compaction_map_bytes_max),
+            is_mapped: false,
             now,
             began: clock,
             at,
@@ -305,12 +312,17 @@ impl Compactor {
     }
 
     fn note_trouble(&mut self, pass: &Pass, trouble: &Trouble) {
-        let Trouble::Failed(error) = trouble else { return };
         let shared = &self.cell.shared;
-        shared.stats.compaction_failures.fetch_add(1, Ordering::Relaxed);
-        let length = self.pauses.get(&pass.partition.id()).map_or(PAUSE_FIRST, |pause| pause.length * 2).min(PAUSE_MAX);
+        let before = self.pauses.get(&pass.partition.id()).map(|pause| pause.length);
+        let length = match trouble {
+            Trouble::Stopped => return,
+            Trouble::Gone => before.unwrap_or(PAUSE_FIRST),
+            Trouble::Failed(_) => before.map_or(PAUSE_FIRST, |length| length * 2).min(PAUSE_MAX),
+        };
         let until = shared.env.clock.monotonic() + length;
         self.pauses.insert(pass.partition.id(), Pause { until, length });
+        let Trouble::Failed(error) = trouble else { return };
+        shared.stats.compaction_failures.fetch_add(1, Ordering::Relaxed);
         let place = format!("{} partition {}", pass.partition.topic_name(), pass.partition.index());
         if let WalkError::Corrupt { .. } = error {
             shared.report_damage(&format!("{place}: {error}"));
@@ -336,6 +348,33 @@ impl Pass {
         }
     }
 
+    /// How many segments, of those not replaced yet, are in the log no more. Deletions begin at the front.
+    fn gone(&self) -> usize {
+        let published = self.partition.published();
+        let start = published.segments.first().map_or(Offset(i64::MAX), |segment| segment.base);
+        self.segments.iter().skip(self.first).take_while(|input| input.base < start).count()
+    }
+
+    /// Goes on behind segments that are gone. What the map knows of them does no harm: no record that is left lies before. False
+    /// when nothing is left, or nothing explains why one is gone.
+    fn skip_gone(&mut self) -> bool {
+        let gone = self.gone();
+        self.first += gone;
+        self.is_changed = false;
+        self.group_dropped = 0;
+        if self.is_mapped || self.at < self.first {
+            self.go_to(self.first);
+        }
+        gone > 0 && self.first < self.segments.len()
+    }
+
+    /// To the beginning of a segment.
+    fn go_to(&mut self, at: usize) {
+        self.at = at;
+        self.position = 0;
+        self.offset = self.segments.get(at).map_or(self.end, |input| input.base);
+    }
+
     /// On to the next segment.
     fn next_segment(&mut self, walk_end: Offset, input: &Input) -> Result<(), Trouble> {
         if walk_end != input.end {
@@ -345,9 +384,7 @@ impl Pass {
                 why: format!("it ends at offset {walk_end}, where {} is due", input.end),
             }));
         }
-        self.at += 1;
-        self.position = 0;
-        self.offset = input.end;
+        self.go_to(self.at + 1);
         Ok(())
     }
 
@@ -379,10 +416,9 @@ impl Pass {
         // What lies behind the end is not read again.
         let end = self.end;
         self.segments.retain(|input| input.base < end);
-        self.at = 0;
-        self.position = 0;
-        self.offset = self.segments.first().map_or(end, |input| input.base);
-        Ok(true)
+        self.go_to(self.first);
+        self.is_mapped = true;
+        if self.first < self.segments.len() { Ok(true) } else { Err(Trouble::Gone) }
     }
 
     fn count_read(&self, shared: &Shared, bytes: usize) {
