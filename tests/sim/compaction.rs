@@ -441,6 +441,34 @@ fn a_pass_that_deletions_overtake_goes_on_behind_them() {
     })());
 }
 
+/// Somebody takes compaction back, or changes how it is done, while a pass is under way.
+#[test]
+fn a_pass_is_given_up_when_the_settings_change() {
+    for (name, value) in [("cleanup.policy", "delete"), ("delete.retention.ms", "40000")] {
+        must((|| {
+            let mut world = world(Config::new(53));
+            world.create("state", 1, &SETTINGS);
+            world.drain()?;
+            append_some(&mut world, 0, 0, 12)?;
+            world.checkpoint()?;
+            while !finishes_segment(&mut world)? {}
+            world.alter(0, name, Some(value));
+            world.alter(0, "retention.ms", Some("-1"));
+            world.drain()?;
+            while world.compact()? {
+                world.drain()?;
+            }
+            ensure!(world.engine.stats().compaction_dropped_records == 0, "nothing goes any more");
+            world.compact_all()?;
+            let is_compacted = world.engine.stats().compactions > 0;
+            ensure!(is_compacted == (name != "cleanup.policy"), "the next pass does as it is told");
+            world.checkpoint()?;
+            read_everything(&mut world)?;
+            world.end()
+        })());
+    }
+}
+
 /// A consumer reads on from a file that was replaced, deleted and is not open any more: it finds the other.
 #[test]
 fn a_read_that_was_cold_when_its_segment_was_replaced_looks_again() {

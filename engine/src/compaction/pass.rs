@@ -46,6 +46,8 @@ struct Input {
 enum Trouble {
     /// Segments that it reads are in the log no more: deleted, with the topic or by retention.
     Gone,
+    /// The topic's settings ask for something else by now.
+    Changed,
     /// The engine has stopped.
     Stopped,
     /// A segment cannot be read, or the new one not be written.
@@ -157,6 +159,7 @@ impl Compactor {
                 Ok(()) => (None, Ok(Phase::Durable(pass))),
                 Err(trouble) => (Some(pass), Err(trouble)),
             },
+            Phase::Durable(pass) if !pass.is_wanted() => (Some(pass), Err(Trouble::Changed)),
             Phase::Durable(pass) if pass.gone() > 0 => (Some(pass), Err(Trouble::Gone)),
             Phase::Durable(pass) => {
                 let ack = Ack::default();
@@ -315,7 +318,7 @@ impl Compactor {
         let shared = &self.cell.shared;
         let before = self.pauses.get(&pass.partition.id()).map(|pause| pause.length);
         let length = match trouble {
-            Trouble::Stopped => return,
+            Trouble::Stopped | Trouble::Changed => return,
             Trouble::Gone => before.unwrap_or(PAUSE_FIRST),
             Trouble::Failed(_) => before.map_or(PAUSE_FIRST, |length| length * 2).min(PAUSE_MAX),
         };
@@ -346,6 +349,13 @@ impl Pass {
             }
             other => Ok(other?),
         }
+    }
+
+    /// Whether the topic is still to be compacted, and as it was when the pass began.
+    fn is_wanted(&self) -> bool {
+        let settings = self.partition.settings();
+        let acted_on = |settings: &Settings| (settings.compaction_lag_min_ms, settings.delete_retention_ms);
+        settings.compacts && acted_on(&settings) == acted_on(&self.settings)
     }
 
     /// How many segments, of those not replaced yet, are in the log no more. Deletions begin at the front.
