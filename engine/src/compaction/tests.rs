@@ -140,9 +140,18 @@ impl Machine {
         }
         let ack = self.engine.ack();
         self.partition().append(&builder.build().expect("records"), &ack).expect("room");
-        while self.drive.commit().expect("a healthy disk") {}
+        self.commit();
         assert_eq!(ack.poll_done(), Some(Ok(())));
         KnownBatch { end: base + known.len() as i64, records: known, horizon: None }
+    }
+
+    /// Commits what is queued, and makes a checkpoint before the WAL is full.
+    fn commit(&mut self) {
+        while self.drive.commit().expect("a healthy disk") {}
+        let stats = self.engine.stats();
+        if stats.wal_used * 2 > stats.wal_size {
+            self.drive.settle().expect("a healthy disk");
+        }
     }
 
     /// Compacts until nothing is due. Calls `passed` after each pass.
@@ -150,7 +159,7 @@ impl Machine {
         let mut passes = self.engine.stats().compactions;
         for _ in 0..100_000 {
             let goes_on = self.drive.compact();
-            while self.drive.commit().expect("a healthy disk") {}
+            self.commit();
             let stats = self.engine.stats();
             assert_eq!((stats.compaction_failures, stats.damage), (0, 0));
             if stats.compactions > passes {
