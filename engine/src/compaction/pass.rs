@@ -90,6 +90,8 @@ struct Pass {
     /// The first segment of those that become one.
     first: usize,
     output: Option<Output>,
+    /// Whether a batch was kept that nobody could look into: it may hold older records of any key, so null values behind it stay.
+    has_met_unread: bool,
     /// Whether the new segment differs from what it was made from.
     is_changed: bool,
     /// Records that the new segment lacks, and all new segments of the pass.
@@ -277,6 +279,7 @@ impl Compactor {
             segments: inputs,
             first: 0,
             output: None,
+            has_met_unread: false,
             is_changed: false,
             group_dropped: 0,
             records_dropped: 0,
@@ -505,8 +508,9 @@ impl Pass {
             // It is made again, as large as its hole is now.
             return;
         }
-        let records = readable(header, &bytes);
-        let retained = records.and_then(|records| self.retain(&records).ok()).unwrap_or(Retained::Whole);
+        let retained = readable(header, &bytes).and_then(|records| self.retain(&records).ok());
+        self.has_met_unread |= retained.is_none() && !header.attributes.is_control();
+        let retained = retained.unwrap_or(Retained::Whole);
         let kept = match &retained {
             Retained::Whole => header.record_count,
             Retained::Changed(batch) => batch.header().record_count,
@@ -526,7 +530,8 @@ impl Pass {
         let header = records.header();
         // A batch that reaches behind the end is not all known: its null values are met by the next pass.
         let is_known = header.last_offset() < self.end;
-        let is_expired = header.attributes.has_delete_horizon() && self.now >= header.base_timestamp;
+        let has_expired = header.attributes.has_delete_horizon() && self.now >= header.base_timestamp;
+        let is_expired = has_expired && !self.has_met_unread;
         let horizon = TimestampMs(self.now.0.saturating_add(self.settings.delete_retention_ms));
         batch::retain(records, horizon, |record| {
             if record.offset >= self.end {
