@@ -1,7 +1,7 @@
 //! The course of a pass, in steps, so that a simulation can let other work happen between any two of them.
 
 use super::map::KeyMap;
-use super::rewrite::Output;
+use super::rewrite::{Output, WRITE_BYTES};
 use super::standing::{Standing, standing};
 use crate::ack::Ack;
 use crate::batch::{self, BatchHeader, Fate, Records, Retained};
@@ -263,6 +263,11 @@ impl Compactor {
             .collect();
         let epochs = published.epochs.clone();
         drop(published);
+        // On a full disk all would be read, and the first write find no room.
+        let needed = inputs.iter().map(|input| input.size).sum::<u64>().min(WRITE_BYTES as u64);
+        if !shared.space.has_room(needed) {
+            return None;
+        }
         let at = inputs.iter().position(|input| input.end > start)?;
         Some(Pass {
             settings,
