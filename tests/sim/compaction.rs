@@ -1,6 +1,6 @@
 //! Compaction, stopped after every operation of the disk, with failing disks, full ones, damage and repairs.
 
-use crate::batches::Recipe;
+use crate::batches::{Recipe, rows};
 use crate::draw::Draw;
 use crate::ensure;
 use crate::expectation::{read, read_all};
@@ -10,7 +10,8 @@ use crate::script::{read_everything, stop_everywhere};
 use crate::state::Key;
 use crate::stops::{Lookout, When};
 use crate::world::{Config, End, Step, World};
-use headwater_engine::batch::Codec;
+use bytes::Bytes;
+use headwater_engine::batch::{Codec, headers};
 use headwater_engine::env::sim::{FaultOp, SimDisk};
 use headwater_engine::{Durability, Engine, Offset, ReadRequest};
 use std::path::{Path, PathBuf};
@@ -472,6 +473,46 @@ fn a_pass_is_given_up_when_the_settings_change() {
             world.end()
         })());
     }
+}
+
+/// The first pass that finds a null value says when it may go; no pass before that time takes it, and the first behind it does.
+#[test]
+fn null_values_go_at_their_time_and_not_before() {
+    must((|| {
+        let mut world = world(Config::new(54));
+        world.create("state", 1, &SETTINGS);
+        world.drain()?;
+        let pass = |world: &mut World| {
+            // Records of other keys, so that there is something to compact; the last batch is in the active segment.
+            for _ in 0..5 {
+                append(world, 0, 0, |recipe| recipe.keys = None)?;
+                world.drain()?;
+            }
+            world.checkpoint()?;
+            let before = world.engine.stats().compactions;
+            world.compact_all()?;
+            ensure!(world.engine.stats().compactions == before + 1, "a pass was due");
+            read_everything(world)?;
+            let partition = world.partition(0, 0).ok_or_else(|| "it was made".to_owned())?;
+            let bytes = Bytes::from(read_all(&partition)?);
+            let mut count = 0;
+            for (position, header) in headers(&bytes) {
+                let rows = rows(&bytes.slice(position..position + header.size))?;
+                count += rows.iter().filter(|row| row.value.is_none()).count();
+            }
+            Ok::<_, End>(count)
+        };
+        append(&mut world, 0, 0, |recipe| (recipe.keys, recipe.records) = (Some(200), 20))?;
+        let found = pass(&mut world)?;
+        ensure!(found > 0, "there are null values");
+        let mut left = Vec::new();
+        for ms in [29_999, 1] {
+            world.clock.advance(Duration::from_millis(ms));
+            left.push(pass(&mut world)?);
+        }
+        ensure!(left == [found, 0], "{found} null values, then {left:?}");
+        world.end()
+    })());
 }
 
 /// A consumer reads on from a file that was replaced, deleted and is not open any more: it finds the other.
