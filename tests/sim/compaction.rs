@@ -515,6 +515,40 @@ fn null_values_go_at_their_time_and_not_before() {
     })());
 }
 
+/// A log that is both compacted and deleted from: retention goes by the sizes and times of what compaction left.
+#[test]
+fn retention_sees_what_compaction_left() {
+    let starts = |setting: (&str, &str), waits: [u64; 2]| {
+        must((|| {
+            let mut world = world(Config::new(55));
+            let policy = ("cleanup.policy", "compact,delete");
+            world.create("both", 1, &[SETTINGS.as_slice(), &[policy, setting]].concat());
+            world.drain()?;
+            append_some(&mut world, 0, 0, 24)?;
+            world.checkpoint()?;
+            let appended: i64 =
+                world.model().published.partition(0, 0).map_or(0, |due| due.extents().iter().map(|e| e.1).sum());
+            ensure!(appended > 4_000, "{appended} bytes");
+            world.compact_all()?;
+            let mut starts = Vec::new();
+            for seconds in waits {
+                world.clock.advance(Duration::from_secs(seconds));
+                world.retain();
+                world.drain()?;
+                starts.push(world.partition(0, 0).map_or(-1, |partition| partition.bounds().log_start.0));
+                read_everything(&mut world)?;
+            }
+            world.end()?;
+            Ok(starts)
+        })())
+    };
+    let by_time = starts(("retention.ms", "20000"), [19, 2]);
+    assert!(by_time[0] == 0 && by_time[1] > 0, "{by_time:?}");
+    assert_eq!(starts(("retention.bytes", "2500"), [0, 0]), [0, 0], "that much is not left");
+    let by_size = starts(("retention.bytes", "500"), [0, 0]);
+    assert!(by_size[0] > 0 && by_size[0] == by_size[1], "{by_size:?}");
+}
+
 /// A consumer reads on from a file that was replaced, deleted and is not open any more: it finds the other.
 #[test]
 fn a_read_that_was_cold_when_its_segment_was_replaced_looks_again() {
