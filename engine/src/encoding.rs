@@ -30,6 +30,11 @@ impl Put for Vec<u8> {
     }
 }
 
+/// Bytes that a map takes.
+pub fn map_size(map: &std::collections::BTreeMap<String, String>) -> usize {
+    4 + map.iter().map(|(name, value)| 8 + name.len() + value.len()).sum::<usize>()
+}
+
 /// Reads from the front of a slice.
 pub struct Reader<'a>(pub &'a [u8]);
 

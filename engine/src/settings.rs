@@ -30,6 +30,9 @@ impl FromStr for Durability {
     }
 }
 
+/// Bytes of names and values of all that is set explicitly for one topic. The log holds them in one entry.
+pub const SETTINGS_BYTES_MAX: usize = 64 << 10;
+
 /// A value that a setting cannot take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid value {value} for setting {name}: {why}")]
@@ -119,6 +122,19 @@ fn number<T: FromStr + PartialOrd>(text: &str, least: T) -> Result<T, String> {
 }
 
 impl Settings {
+    /// The same as `parse` for settings that somebody asks for: what is stored already is taken whatever its size.
+    pub fn parse_new(overrides: BTreeMap<String, String>, defaults: &Settings) -> Result<Settings, InvalidSetting> {
+        let size = |(name, value): (&String, &String)| name.len() + value.len();
+        if overrides.iter().map(size).sum::<usize>() > SETTINGS_BYTES_MAX {
+            let largest = overrides.into_iter().max_by_key(|(name, value)| size((name, value)));
+            let (name, value) = largest.unwrap_or_default();
+            let value = format!("of {} bytes", value.len());
+            let why = format!("the settings of one topic may take {SETTINGS_BYTES_MAX} bytes");
+            return Err(InvalidSetting { name: name.chars().take(100).collect(), value, why });
+        }
+        Settings::parse(overrides, defaults)
+    }
+
     /// Explicit settings over `defaults`. Names that the engine does not act on are kept unread.
     pub fn parse(overrides: BTreeMap<String, String>, defaults: &Settings) -> Result<Settings, InvalidSetting> {
         let mut settings = defaults.clone();

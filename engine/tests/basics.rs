@@ -201,3 +201,37 @@ fn two_changes_of_settings_at_a_time_are_both_kept_and_act_once_durable() {
         check(&engine.topic("orders").expect("it was acknowledged"));
     }
 }
+
+/// A block was closed by what settings are thought to take, 64 bytes each: some thousand large ones made a block of hundreds of MiB.
+#[test]
+fn large_settings_are_bounded_and_count_for_a_block() {
+    let (disk, clock) = (sim::SimDisk::new(1), sim::SimClock::default());
+    let options = Options { wal_size_initial: 16 << 20, ..options() };
+    let engine = Engine::open(sim::env_on(&disk, &clock, 1), options.clone()).expect("an empty folder");
+    let mut drive = engine.drive().expect("not started");
+    let topic = create(&engine, &mut drive, new_topic("orders", &[]));
+    let value = |number: usize| format!("{number:0>60000}");
+    let before = engine.stats().round_bytes;
+    let alter = |value: String| {
+        engine.alter_topic(topic.id(), |_| Ok::<_, TopicError>([("some.list".to_owned(), value)].into()))
+    };
+    let altered: Vec<_> = (0..40).map(|number| alter(value(number))).collect();
+    while drive.commit().expect("the disk is healthy") {}
+    for pending in altered {
+        pending.wait_blocking().expect("a good change");
+    }
+    let after = engine.stats().round_bytes;
+    assert!(after.count - before.count >= 3, "{} blocks for 2.4 MB", after.count - before.count);
+
+    let refused = alter("x".repeat(70_000));
+    let new = engine.create_topic(new_topic("more", &[("some.list", &"x".repeat(70_000))]));
+    while drive.commit().expect("the disk is healthy") {}
+    let Err(TopicError::InvalidSetting(invalid)) = refused.wait_blocking() else { panic!("too large") };
+    assert_eq!((invalid.name.as_str(), invalid.value.as_str()), ("some.list", "of 70000 bytes"));
+    assert!(matches!(new.wait_blocking(), Err(TopicError::InvalidSetting(_))));
+    let image = disk.kill_image();
+    drop((drive, engine));
+    let engine = Engine::open(sim::env_on(&image, &clock, 2), options).expect("a killed folder");
+    let settings = engine.topic("orders").expect("it was acknowledged").settings();
+    assert_eq!(settings.overrides().get("some.list"), Some(&value(39)));
+}

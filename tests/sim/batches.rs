@@ -59,6 +59,8 @@ pub struct Stored {
     pub base: i64,
     pub epoch: i32,
     pub append_time: i64,
+    /// How many passes of compaction had begun when it was appended: those cannot know it.
+    pub passes_before: usize,
     rows: OnceLock<Vec<Row>>,
 }
 
@@ -86,10 +88,17 @@ pub fn rows(batch: &Bytes) -> Result<Vec<Row>, String> {
 }
 
 impl Stored {
-    pub fn new(batch: &CheckedBatch, base: i64, epoch: Epoch, append_time: TimestampMs) -> Stored {
+    pub fn new(
+        batch: &CheckedBatch,
+        base: i64,
+        epoch: Epoch,
+        append_time: TimestampMs,
+        passes_before: usize,
+    ) -> Stored {
         let patch = batch.header().patch(Offset(base), epoch);
         let bytes = [patch.as_slice(), &batch.bytes()[patch.len()..]].concat().into();
-        Stored { batch: batch.clone(), bytes, base, epoch: epoch.0, append_time: append_time.0, rows: OnceLock::new() }
+        let (epoch, append_time) = (epoch.0, append_time.0);
+        Stored { batch: batch.clone(), bytes, base, epoch, append_time, passes_before, rows: OnceLock::new() }
     }
 
     /// The offset behind its last record.

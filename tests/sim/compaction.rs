@@ -1,16 +1,17 @@
 //! Compaction, stopped after every operation of the disk, with failing disks, full ones, damage and repairs.
 
-use crate::batches::Recipe;
+use crate::batches::{Recipe, rows};
 use crate::draw::Draw;
 use crate::ensure;
 use crate::expectation::{read, read_all};
-use crate::flips::newest_checkpoint;
+use crate::flips::{blocks, newest_checkpoint};
 use crate::frozen::Frozen;
 use crate::script::{read_everything, stop_everywhere};
 use crate::state::Key;
 use crate::stops::{Lookout, When};
 use crate::world::{Config, End, Step, World};
-use headwater_engine::batch::Codec;
+use bytes::Bytes;
+use headwater_engine::batch::{Codec, headers};
 use headwater_engine::env::sim::{FaultOp, SimDisk};
 use headwater_engine::{Durability, Engine, Offset, ReadRequest};
 use std::path::{Path, PathBuf};
@@ -290,6 +291,11 @@ fn compaction_leaves_the_reserve_alone() {
         };
         ensure!(free > reserve, "the disk is large");
         limit(&mut world, 5_000)?;
+        ensure!(!world.compact()?, "a pass that has no room does not begin");
+        ensure!(world.engine.stats().compaction_read_bytes == 0, "and reads nothing");
+        limit(&mut world, 4 << 20)?;
+        ensure!(world.compact()?, "there is room");
+        limit(&mut world, 5_000)?;
         while world.compact()? {
             world.commit()?;
         }
@@ -297,7 +303,7 @@ fn compaction_leaves_the_reserve_alone() {
         ensure!((stats.compactions, stats.compaction_failures) == (0, 1), "{stats:?}");
         let left = headwater_engine::env::Disk::free_bytes(&world.disk).map_err(|error| error.to_string())?;
         ensure!(left >= reserve, "{left} bytes are left of a reserve of {reserve}");
-        limit(&mut world, 1 << 20)?;
+        limit(&mut world, 4 << 20)?;
         world.clock.advance(Duration::from_secs(61));
         world.compact_all()?;
         ensure!(world.engine.stats().compactions >= 1, "{:?}", world.engine.stats());
@@ -345,6 +351,202 @@ fn a_repair_from_before_a_swap_serves_what_is_left() {
         let name = path.file_name().expect("a name");
         assert!(disk.files().iter().any(|(kept, _)| kept.file_name() == Some(name)), "{} is gone", path.display());
     }
+}
+
+/// A swap is in the log and in no checkpoint when the process is killed, and so it is at the next start. That one must not sweep
+/// what the swap replaced: when the log is damaged before the swap, it is all there is.
+#[test]
+fn a_repair_that_loses_a_swap_finds_what_it_replaced() {
+    let frozen: Frozen = must((|| {
+        let mut world = world(Config::new(51));
+        world.create("state", 1, &SETTINGS);
+        world.create("other", 1, &[]);
+        world.drain()?;
+        append_some(&mut world, 0, 0, 10)?;
+        world.checkpoint()?;
+        append(&mut world, 1, 0, |_| ())?;
+        world.drain()?;
+        world.compact_all()?;
+        ensure!(world.engine.stats().compaction_dropped_records > 0, "something was compacted");
+        let image = world.disk.kill_image();
+        let mut world = world.restart(image, false)?;
+        world.sweep()?;
+        world.freeze()
+    })());
+    let disk = frozen.copy();
+    let (_, through) = newest_checkpoint(&disk);
+    let before_swap =
+        blocks(&disk).into_iter().find(|block| block.sequence > through).expect("the other topic's batch");
+    disk.flip_bit(&before_swap.slot, before_swap.position as u64 + 80, 1).expect("a byte of it");
+    let (engine, cut) = Engine::repair(frozen.env(&disk), frozen.config.options()).expect("a repair");
+    assert!(cut.is_some(), "it says what it cut");
+    engine.shut_down().expect("a healthy disk");
+    drop(engine);
+    let engine = frozen.open(&disk).expect("a repaired folder");
+    engine.drive().expect("not started").sweep_orphans().expect("a healthy disk");
+    let partition = engine.topic("state").expect("it was made").partition(0).expect("one");
+    let due = frozen.due.base.partition(0, 0).expect("it was made");
+    let appended: Vec<u8> = due.batches.iter().flat_map(|batch| batch.bytes.to_vec()).collect();
+    assert!(read_all(&partition).expect("everything can be read") == appended, "all of it, as before the swap");
+}
+
+/// Whether this step of a pass finished a new segment; next it takes the place of others.
+fn finishes_segment(world: &mut World) -> Step<bool> {
+    let before = world.engine.stats().compaction_written_bytes;
+    ensure!(world.compact()?, "the pass was given up");
+    Ok(world.engine.stats().compaction_written_bytes > before)
+}
+
+/// Whenever a new segment was to take its place, a segment that it was made from had been deleted, and the pass began anew, for ever,
+/// while no other partition was compacted.
+#[test]
+fn a_pass_that_deletions_overtake_goes_on_behind_them() {
+    must((|| {
+        let mut world = world(Config::new(52));
+        world.create("state", 2, &SETTINGS);
+        world.drain()?;
+        append_some(&mut world, 0, 0, 40)?;
+        append_some(&mut world, 0, 1, 12)?;
+        world.checkpoint()?;
+        let mut overtakes = 0;
+        while world.engine.stats().compactions < 2 {
+            if finishes_segment(&mut world)? && overtakes < 4 {
+                overtakes += 1;
+                let log_start = overtakes * 9;
+                world.delete_records(0, 0, Some(log_start))?;
+            }
+            world.drain()?;
+            if overtakes == 3 {
+                world.checkpoint()?;
+            }
+        }
+        world.checkpoint()?;
+        read_everything(&mut world)?;
+
+        // All that a pass reads goes. What comes then must wait until the other partition had its turn.
+        let clean = |world: &World, index| world.partition(0, index).map(|partition| partition.first_dirty());
+        append_some(&mut world, 0, 0, 12)?;
+        world.checkpoint()?;
+        while !finishes_segment(&mut world)? {}
+        world.delete_records(0, 0, None)?;
+        append_some(&mut world, 0, 0, 12)?;
+        append_some(&mut world, 0, 1, 4)?;
+        // Until it finds that nothing is left to go on with.
+        while world.compact()? {}
+        world.checkpoint()?;
+        let before = (clean(&world, 0), clean(&world, 1));
+        world.compact_all()?;
+        ensure!(clean(&world, 0) == before.0 && clean(&world, 1) > before.1, "it is the other's turn");
+        world.clock.advance(Duration::from_secs(61));
+        world.compact_all()?;
+        ensure!(clean(&world, 0) > before.0, "and then its own");
+        ensure!(world.engine.stats().compaction_failures == 0, "nothing failed");
+        world.checkpoint()?;
+        read_everything(&mut world)?;
+        world.end()
+    })());
+}
+
+/// Somebody takes compaction back, or changes how it is done, while a pass is under way.
+#[test]
+fn a_pass_is_given_up_when_the_settings_change() {
+    for (name, value) in [("cleanup.policy", "delete"), ("delete.retention.ms", "40000")] {
+        must((|| {
+            let mut world = world(Config::new(53));
+            world.create("state", 1, &SETTINGS);
+            world.drain()?;
+            append_some(&mut world, 0, 0, 12)?;
+            world.checkpoint()?;
+            while !finishes_segment(&mut world)? {}
+            world.alter(0, name, Some(value));
+            world.alter(0, "retention.ms", Some("-1"));
+            world.drain()?;
+            while world.compact()? {
+                world.drain()?;
+            }
+            ensure!(world.engine.stats().compaction_dropped_records == 0, "nothing goes any more");
+            world.compact_all()?;
+            let is_compacted = world.engine.stats().compactions > 0;
+            ensure!(is_compacted == (name != "cleanup.policy"), "the next pass does as it is told");
+            world.checkpoint()?;
+            read_everything(&mut world)?;
+            world.end()
+        })());
+    }
+}
+
+/// The first pass that finds a null value says when it may go; no pass before that time takes it, and the first behind it does.
+#[test]
+fn null_values_go_at_their_time_and_not_before() {
+    must((|| {
+        let mut world = world(Config::new(54));
+        world.create("state", 1, &SETTINGS);
+        world.drain()?;
+        let pass = |world: &mut World| {
+            // Records of other keys, so that there is something to compact; the last batch is in the active segment.
+            for _ in 0..5 {
+                append(world, 0, 0, |recipe| recipe.keys = None)?;
+                world.drain()?;
+            }
+            world.checkpoint()?;
+            let before = world.engine.stats().compactions;
+            world.compact_all()?;
+            ensure!(world.engine.stats().compactions == before + 1, "a pass was due");
+            read_everything(world)?;
+            let partition = world.partition(0, 0).ok_or_else(|| "it was made".to_owned())?;
+            let bytes = Bytes::from(read_all(&partition)?);
+            let mut count = 0;
+            for (position, header) in headers(&bytes) {
+                let rows = rows(&bytes.slice(position..position + header.size))?;
+                count += rows.iter().filter(|row| row.value.is_none()).count();
+            }
+            Ok::<_, End>(count)
+        };
+        append(&mut world, 0, 0, |recipe| (recipe.keys, recipe.records) = (Some(200), 20))?;
+        let found = pass(&mut world)?;
+        ensure!(found > 0, "there are null values");
+        let mut left = Vec::new();
+        for ms in [29_999, 1] {
+            world.clock.advance(Duration::from_millis(ms));
+            left.push(pass(&mut world)?);
+        }
+        ensure!(left == [found, 0], "{found} null values, then {left:?}");
+        world.end()
+    })());
+}
+
+/// A log that is both compacted and deleted from: retention goes by the sizes and times of what compaction left.
+#[test]
+fn retention_sees_what_compaction_left() {
+    let starts = |setting: (&str, &str), waits: [u64; 2]| {
+        must((|| {
+            let mut world = world(Config::new(55));
+            let policy = ("cleanup.policy", "compact,delete");
+            world.create("both", 1, &[SETTINGS.as_slice(), &[policy, setting]].concat());
+            world.drain()?;
+            append_some(&mut world, 0, 0, 24)?;
+            world.checkpoint()?;
+            let appended: i64 =
+                world.model().published.partition(0, 0).map_or(0, |due| due.extents().iter().map(|e| e.1).sum());
+            ensure!(appended > 4_000, "{appended} bytes");
+            world.compact_all()?;
+            let mut starts = Vec::new();
+            for seconds in waits {
+                world.clock.advance(Duration::from_secs(seconds));
+                world.retain();
+                world.drain()?;
+                starts.push(world.partition(0, 0).map_or(-1, |partition| partition.bounds().log_start.0));
+                read_everything(&mut world)?;
+            }
+            world.end()?;
+            Ok(starts)
+        })())
+    };
+    let by_time = starts(("retention.ms", "20000"), [19, 2]);
+    assert!(by_time[0] == 0 && by_time[1] > 0, "{by_time:?}");
+    assert_eq!(starts(("retention.bytes", "2500"), [0, 0]), [0, 0], "that much is not left");
+    let by_size = starts(("retention.bytes", "500"), [0, 0]);
+    assert!(by_size[0] > 0 && by_size[0] == by_size[1], "{by_size:?}");
 }
 
 /// A consumer reads on from a file that was replaced, deleted and is not open any more: it finds the other.

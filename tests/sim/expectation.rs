@@ -1,7 +1,7 @@
 //! Holding an engine that was opened after a stop against what must be there.
 
 use crate::batches::Stored;
-use crate::compacted;
+use crate::compacted::{self, Passes};
 use crate::ensure;
 use crate::state::{Event, PartitionState, State};
 use bytes::Bytes;
@@ -18,6 +18,8 @@ pub struct Expectation {
     pub data_id: Option<TopicId>,
     /// Ids of all topics that ever were.
     pub ids: BTreeSet<TopicId>,
+    /// Passes of compaction that began before.
+    pub passes: Passes,
 }
 
 impl Expectation {
@@ -39,7 +41,7 @@ impl Expectation {
         for next in 0..=self.tail.len() {
             match self.outline(&mut state, engine) {
                 Ok(()) => {
-                    compare(&state, engine)?;
+                    compare(&state, &self.passes, engine)?;
                     return Ok(state);
                 }
                 Err(why) => reasons.push(why),
@@ -96,8 +98,8 @@ impl Expectation {
 }
 
 /// Compares every kept record, byte for byte, and the epochs.
-pub fn compare(state: &State, engine: &Engine) -> Result<(), String> {
-    for topic in state.topics.values() {
+pub fn compare(state: &State, passes: &Passes, engine: &Engine) -> Result<(), String> {
+    for (key, topic) in &state.topics {
         let name = &topic.name;
         let found = engine.topic(name).ok_or_else(|| format!("there is no topic {name}"))?;
         ensure!(topic.id.is_none_or(|id| id == found.id()), "{name} has another id");
@@ -105,10 +107,9 @@ pub fn compare(state: &State, engine: &Engine) -> Result<(), String> {
             let partition = found.partition(index as u32).ok_or_else(|| format!("{name} has no partition {index}"))?;
             let place = format!("{name}/{index}");
             let bytes = read_all(&partition).map_err(|why| format!("{place}: {why}"))?;
-            let now = engine.clock().wall().0;
-            let compared = match topic.policy() {
+            let compared = match passes.of(*key, index) {
                 None => compare_bytes(&due.batches, &bytes),
-                Some(policy) => compacted::left(due, &bytes.into(), due.log_start, policy, now).map(|_| ()),
+                Some(seen) => compacted::left(due, &bytes.into(), due.log_start, &seen).map(|_| ()),
             };
             compared.map_err(|why| format!("{place}: {why}"))?;
             compare_epochs(due, &partition).map_err(|why| format!("{place}: {why}"))?;

@@ -175,12 +175,12 @@ fn damage_to_a_block_that_a_later_one_calls_durable_is_refused() {
 fn check_repair(frozen: &Frozen, disk: &SimDisk) {
     let (engine, cut) = Engine::repair(frozen.env(disk), frozen.config.options()).expect("a repair");
     assert!(cut.is_some(), "the repair says what it cut");
-    for topic in frozen.due.base.topics.values() {
+    for (key, topic) in &frozen.due.base.topics {
         let found = engine.topic(&topic.name).expect("topics are older than the damage");
         for (index, due) in topic.partitions.iter().enumerate() {
             let partition = found.partition(index as u32).expect("as many partitions");
             let all = crate::expectation::read_all(&partition).expect("readable");
-            if topic.policy().is_some() {
+            if frozen.due.passes.of(*key, index).is_some() {
                 compacted::found(due, &all.into(), 0).expect("what was appended");
                 continue;
             }
@@ -328,14 +328,13 @@ fn segments(frozen: &Frozen) -> Vec<(PathBuf, u64)> {
 /// met.
 fn read_around(frozen: &Frozen, engine: &Engine, what: &str) -> bool {
     let mut met = false;
-    for topic in frozen.due.base.topics.values() {
+    for (key, topic) in &frozen.due.base.topics {
         let found = engine.topic(&topic.name).expect("the catalogue is whole");
         for (index, due) in topic.partitions.iter().enumerate() {
             let partition = found.partition(index as u32).expect("the catalogue is whole");
             assert_eq!(partition.bounds().high_watermark, Offset(due.next), "{what}");
+            let seen = frozen.due.passes.of(*key, index);
             // Each read goes to an offset of its own, in an order that keeps caches from helping.
-            let policy = topic.policy();
-            let now = engine.clock().wall().0;
             for from in (0..due.next).rev().step_by(3) {
                 for bytes_max in [1, 300, 1 << 20] {
                     let from = Offset(from);
@@ -344,10 +343,10 @@ fn read_around(frozen: &Frozen, engine: &Engine, what: &str) -> bool {
                         met = true;
                         continue;
                     };
-                    if let Some(policy) = policy {
+                    if let Some(seen) = &seen {
                         let found = compacted::found(due, &bytes, from.0);
                         let found = found.unwrap_or_else(|why| panic!("{what}: from offset {from}: {why}"));
-                        let gone = compacted::check_gone(due, &found.rows, (from.0, next.0), policy, now);
+                        let gone = compacted::check_gone(due, &found.rows, (from.0, next.0), seen);
                         gone.unwrap_or_else(|why| panic!("{what}: from offset {from}: {why}"));
                         continue;
                     }
@@ -357,7 +356,7 @@ fn read_around(frozen: &Frozen, engine: &Engine, what: &str) -> bool {
                 }
             }
             let mut records: Vec<(i64, i64)> = due.batches.iter().flat_map(|batch| batch.records()).collect();
-            if policy.is_some() {
+            if seen.is_some() {
                 // What is left of it, when that can be read.
                 let Ok(bytes) = crate::expectation::read_all(&partition) else {
                     met = true;
@@ -412,7 +411,7 @@ fn damage_segments(frozen: &Frozen) {
             let disk = flipped(frozen, &path, position, draw.below(8) as u8);
             let engine = frozen.open(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
             let mut met = read_around(frozen, &engine, &what);
-            if let Err(why) = compare(&frozen.due.base, &engine) {
+            if let Err(why) = compare(&frozen.due.base, &frozen.due.passes, &engine) {
                 assert!(why.contains("is damaged"), "{what}: {why}");
                 met = true;
             }

@@ -4,6 +4,7 @@
 //! after a crash must be that after some prefix of the events, and the prefix must hold every event that was answered (or, for
 //! a power cut in mode `os`, every event that is durable even there).
 
+use crate::compacted::Passes;
 use crate::expectation::Expectation;
 use crate::state::{Event, Key, State};
 use headwater_engine::{Ack, Pending, ProducerId, Stopped, Topic, TopicError, TopicId};
@@ -77,6 +78,7 @@ pub struct Model {
     pub next_key: Key,
     pub ids: BTreeSet<TopicId>,
     pub producers: BTreeSet<i64>,
+    pub passes: Passes,
     /// The latest epoch that served.
     pub epoch: Option<i32>,
     pub data_id: Option<TopicId>,
@@ -106,6 +108,7 @@ impl Model {
             next_key: self.next_key,
             ids: self.ids.clone(),
             producers: self.producers.clone(),
+            passes: self.passes.clone(),
             epoch: self.epoch,
             data_id: self.data_id,
             is_os: self.is_os,
@@ -272,6 +275,7 @@ impl Model {
             epoch: self.epoch,
             data_id: self.data_id,
             ids: self.ids.clone(),
+            passes: self.passes.clone(),
         }
     }
 }

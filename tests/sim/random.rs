@@ -175,14 +175,16 @@ fn catalogue(world: &mut World, draw: &Draw) -> Step {
 fn alter(world: &mut World, draw: &Draw, key: Key) {
     // Several at a time, so that one finds another on its way.
     for _ in 0..draw.within(1..=3) {
-        let (name, values) = draw.pick(&[
+        let changes: [(&str, &[&str]); 7] = [
             ("segment.bytes", &["300", "2000", "1000000"]),
             ("segment.ms", &["1000", "20000", "900000"]),
             ("retention.ms", &["20000", "60000", "-1"]),
             ("retention.bytes", &["0", "1000", "-1"]),
-            ("cleanup.policy", &["delete", "compact", ""]),
+            ("cleanup.policy", &["delete", "compact", "compact,delete", ""]),
+            ("delete.retention.ms", &["0", "20000", "60000"]),
             ("headwater.durability", &["fsync", "os", "fsync"]),
-        ]);
+        ];
+        let (name, values) = draw.pick(&changes);
         let value = draw.pick(values);
         world.alter(key, name, Some(value).filter(|_| draw.chance(0.7)));
     }

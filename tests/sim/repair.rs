@@ -198,11 +198,12 @@ fn a_repair_that_is_killed_at_any_point_can_be_repeated() {
     }
 }
 
+/// What was lost is a checkpoint, or blocks of the log alone.
 #[test]
-fn after_a_repair_logs_start_behind_segments_that_a_lost_checkpoint_made_useless() {
-    let frozen = aged(6);
-    let newest = newest_base(&frozen.disk);
-    for only_active in [true, false] {
+fn after_a_repair_logs_start_behind_segments_that_are_gone() {
+    for (only_active, loses_checkpoint) in [(true, true), (false, true), (true, false), (false, false)] {
+        let frozen = if loses_checkpoint { aged(6) } else { filled(4) };
+        let (_, through) = newest_checkpoint(&frozen.disk);
         let disk = frozen.copy();
         let env = frozen.env(&disk);
         // As if a later checkpoint had let these go: what the older one knows, and the log does not make again.
@@ -215,7 +216,12 @@ fn after_a_repair_logs_start_behind_segments_that_a_lost_checkpoint_made_useless
         for segment in &by_partition[gone] {
             frozen.env(&disk).disk.remove(&segment.path).expect("it is there");
         }
-        disk.flip_bit(&newest, 60, 1).expect("a byte of the file");
+        if loses_checkpoint {
+            disk.flip_bit(&newest_base(&disk), 60, 1).expect("a byte of the file");
+        } else {
+            let block = blocks(&disk).into_iter().find(|block| block.sequence > through).expect("a block behind it");
+            disk.flip_bit(&block.slot, block.position as u64 + 80, 1).expect("a byte of the block");
+        }
         let (engine, cut) = Engine::repair(frozen.env(&disk), frozen.config.options()).expect("a repair");
         println!("{cut:?}");
         engine.shut_down().expect("a healthy disk");

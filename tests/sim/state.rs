@@ -1,7 +1,6 @@
 //! The naive model: topics as plain vectors of batches.
 
 use crate::batches::Stored;
-use crate::compacted::Policy;
 use headwater_engine::{Offset, TopicId};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -14,6 +13,9 @@ const REMEMBERED: usize = 5;
 
 /// An idempotent producer: its epoch, and its last batches as first sequence, last sequence, base offset.
 pub type Producer = (i16, VecDeque<(i32, i32, i64)>);
+
+/// The offset behind a batch, its size and its greatest timestamp.
+pub type Extent = (i64, i64, i64);
 
 /// One partition.
 #[derive(Clone, Default)]
@@ -85,20 +87,26 @@ impl PartitionState {
         self.start_at(log_start);
     }
 
-    /// Where retention may let the log start. A batch may go when it is too old, or when what follows it is enough.
-    pub fn retention_starts(&self, now: i64, retention_ms: i64, retention_bytes: i64) -> Vec<i64> {
-        let mut after: i64 = self.batches.iter().map(|batch| batch.bytes.len() as i64).sum();
+    /// Its batches, for retention.
+    pub fn extents(&self) -> Vec<Extent> {
+        let each = self.batches.iter();
+        each.map(|batch| (batch.end(), batch.bytes.len() as i64, batch.max_timestamp())).collect()
+    }
+
+    /// Where retention may let the log start, when these are the batches. One may go when it is too old, or when what follows it
+    /// is enough.
+    pub fn retention_starts(&self, batches: &[Extent], now: i64, retention_ms: i64, retention_bytes: i64) -> Vec<i64> {
+        let mut after: i64 = batches.iter().map(|(_, size, _)| size).sum();
         let mut starts = Vec::new();
-        for batch in &self.batches {
-            after -= batch.bytes.len() as i64;
-            let time = batch.max_timestamp();
+        for (end, size, time) in batches.iter().copied() {
+            after -= size;
             let is_old = retention_ms >= 0 && (time < 0 || now - time > retention_ms);
             let is_excess = retention_bytes >= 0 && after >= retention_bytes;
             if !is_old && !is_excess {
                 break;
             }
-            if batch.end() > self.log_start {
-                starts.push(batch.end());
+            if end > self.log_start {
+                starts.push(end);
             }
         }
         starts
@@ -133,16 +141,7 @@ pub struct TopicState {
     /// Not known until its creation was answered.
     pub id: Option<TopicId>,
     pub settings: BTreeMap<String, String>,
-    /// Whether it was compacted at any time: what went then does not come back.
-    pub was_compacted: bool,
     pub partitions: Vec<PartitionState>,
-}
-
-impl TopicState {
-    /// What compaction may have taken from it; none when it never was compacted.
-    pub fn policy(&self) -> Option<Policy> {
-        (self.was_compacted || Policy::is_compacted(&self.settings)).then(|| Policy::of(&self.settings))
-    }
 }
 
 /// All topics.
@@ -212,7 +211,7 @@ impl State {
             Event::Create { key, name, partitions, settings, epoch } => {
                 let partitions = vec![PartitionState::new(*epoch); *partitions as usize];
                 let settings = settings.clone();
-                let topic = TopicState { name: name.clone(), id: None, settings, was_compacted: false, partitions };
+                let topic = TopicState { name: name.clone(), id: None, settings, partitions };
                 self.topics.insert(*key, topic);
             }
             Event::AddPartitions { key, total, epoch } => {
@@ -222,7 +221,6 @@ impl State {
             }
             Event::Alter { key, settings } => {
                 if let Some(topic) = self.topics.get_mut(key) {
-                    topic.was_compacted |= Policy::is_compacted(&topic.settings);
                     topic.settings = settings.clone();
                 }
             }

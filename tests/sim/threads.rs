@@ -72,7 +72,8 @@ fn produce(engine: &Engine, partitions: &[Arc<Partition>], seed: u64, stop: &Ato
             let (batch, partition) = (recipe.build(), &partitions[draw.below(partitions.len() as u64) as usize]);
             match partition.append(&batch, &ack) {
                 Ok(appended) => {
-                    let stored = Stored::new(&batch, appended.base_offset.0, engine.node_epoch(), appended.append_time);
+                    let stored =
+                        Stored::new(&batch, appended.base_offset.0, engine.node_epoch(), appended.append_time, 0);
                     sent.push((partition.index(), stored));
                 }
                 Err(AppendError::Busy) => std::thread::sleep(Duration::from_millis(1)),

@@ -7,7 +7,7 @@ use crate::ensure;
 use crate::expectation::{read, read_all};
 use crate::frozen::Frozen;
 use crate::model::{Answer, Model};
-use crate::state::{Event, Judgement, Key};
+use crate::state::{Event, Extent, Judgement, Key};
 use crate::stops::Lookout;
 use headwater_engine::batch;
 use headwater_engine::env::sim::{self, SimClock, SimDisk};
@@ -90,6 +90,13 @@ fn is_busy<T>(pending: &mut Pending<Result<T, TopicError>>) -> bool {
     matches!(pending.take_done(), Some(Ok(Err(TopicError::Busy))))
 }
 
+/// The batches that a partition has.
+fn extents(partition: &Arc<Partition>) -> Result<Vec<Extent>, String> {
+    let bytes = read_all(partition)?;
+    let each = batch::headers(&bytes).map(|(_, header)| header);
+    Ok(each.map(|header| (header.next_offset().0, header.size as i64, header.max_timestamp.0)).collect())
+}
+
 /// The watcher's name for a partition.
 fn token(key: Key, index: usize) -> u32 {
     (key * 1_000 + index) as u32
@@ -108,6 +115,10 @@ pub struct World {
     operations_before: u64,
     salt: u64,
     is_checkpointing: bool,
+    /// Whether the next step of compaction looks for a partition.
+    compactor_rests: bool,
+    /// Up to where partitions were compacted when the last pass began.
+    clean: BTreeMap<(Key, usize), i64>,
     watcher: Watcher,
     /// Where the watcher stands, and the bounds that it was last told of.
     watched: BTreeMap<(Key, usize), (Arc<Partition>, Bounds)>,
@@ -176,6 +187,8 @@ impl World {
             operations_before,
             salt,
             is_checkpointing: false,
+            compactor_rests: true,
+            clean: BTreeMap::new(),
             watcher: Watcher::new(),
             watched: BTreeMap::new(),
         })
@@ -317,9 +330,40 @@ impl World {
         Ok(has_more)
     }
 
+    /// Up to where partitions are compacted; those are left out that start only there.
+    fn clean_ends(&self) -> BTreeMap<(Key, usize), i64> {
+        let model = self.model.lock();
+        let mut ends = BTreeMap::new();
+        for (key, topic) in &model.handles {
+            for (index, partition) in topic.partitions().iter().enumerate() {
+                let (end, log_start) = (partition.first_dirty(), partition.bounds().log_start);
+                if end > log_start {
+                    ends.insert((*key, index), end.0);
+                }
+            }
+        }
+        ends
+    }
+
     /// The next part of a compaction pass. Says whether there is more of it.
     pub fn compact(&mut self) -> Step<bool> {
+        let compactions = self.engine.stats().compactions;
         let goes_on = self.drive.compact();
+        let is_done = self.engine.stats().compactions > compactions;
+        if goes_on && self.compactor_rests {
+            self.clean = self.clean_ends();
+            let mut model = self.model.lock();
+            let Model { passes, published, .. } = &mut *model;
+            passes.begin(self.engine.clock().wall().0, published);
+        }
+        if is_done {
+            let mut moved = self.clean_ends();
+            moved.retain(|place, end| self.clean.get(place).is_none_or(|before| *before < *end));
+            // Where deletions went further than the pass, nothing shows where that was.
+            let reach = moved.into_iter().next().map(|((key, index), end)| (key, index, end));
+            self.model.lock().passes.end(reach);
+        }
+        self.compactor_rests = !goes_on || is_done;
         self.lookout.check()?;
         if self.disk.is_stopped() {
             // It minds nothing; whoever moves the engine next learns of it.
@@ -529,8 +573,8 @@ impl World {
                 ensure!(base == due.next, "a batch got offset {base} instead of {}", due.next);
                 let least = due.batches.last().map_or(i64::MIN, |last| last.append_time);
                 ensure!(appended.append_time.0 >= least, "the append time went back");
-                let epoch = self.engine.node_epoch();
-                let batch = Arc::new(Stored::new(&batch, base, epoch, appended.append_time));
+                let (epoch, passes) = (self.engine.node_epoch(), model.passes.count());
+                let batch = Arc::new(Stored::new(&batch, base, epoch, appended.append_time, passes));
                 let syncs = settings.durability == Some(Durability::Fsync);
                 model.push(Event::Append { key, partition: index, batch }, Some(Answer::Ack(ack)), syncs);
                 Ok(true)
@@ -591,10 +635,20 @@ impl World {
             let Some(handle) = model.handles.get(key) else { continue };
             let settings = handle.settings();
             for (index, partition) in topic.partitions.iter().enumerate() {
-                // Which records a compacted segment still has, and so how old and how large it is, is not known here.
-                let starts = match topic.policy().is_some() {
-                    true => partition.batches.iter().map(|batch| batch.end()).collect(),
-                    false => partition.retention_starts(now, settings.retention_ms, settings.retention_bytes),
+                let starts = |batches: &[Extent]| {
+                    partition.retention_starts(batches, now, settings.retention_ms, settings.retention_bytes)
+                };
+                // What compaction has left, retention sees.
+                let left = model
+                    .passes
+                    .of(*key, index)
+                    .and_then(|_| handle.partition(index as u32))
+                    .map(|left| extents(&left));
+                let starts = match left {
+                    None => starts(&partition.extents()),
+                    Some(Ok(left)) => starts(&left),
+                    // The disk fails.
+                    Some(Err(_)) => partition.batches.iter().map(|batch| batch.end()).collect(),
                 };
                 if settings.deletes && !starts.is_empty() {
                     events.push((topic.name.clone(), Event::Retain { key: *key, partition: index, starts }));
@@ -624,12 +678,11 @@ impl World {
             return Ok(());
         }
         let (bytes, next) = read(&partition, request).map_err(|why| format!("a read from {from}: {why}"))?;
-        if let Some(policy) = model.published.topics.get(&key).and_then(|topic| topic.policy()) {
+        if let Some(seen) = model.passes.of(key, index) {
             let said = |why| format!("a read from {from}: {why}");
             let found = compacted::found(due, &bytes, from).map_err(said)?;
             ensure!(found.next == next.0, "a read from {from} says that it came to {next}, not {}", found.next);
-            let now = self.engine.clock().wall().0;
-            compacted::check_gone(due, &found.rows, (from, found.next), policy, now).map_err(said)?;
+            compacted::check_gone(due, &found.rows, (from, found.next), &seen).map_err(said)?;
             let fits = bytes.len() <= request.bytes_max || (found.batches == 1 && request.at_least_one);
             ensure!(fits, "{} bytes for {request:?}", bytes.len());
             ensure!(found.batches > 0 || from == end || !request.at_least_one, "nothing comes for {request:?}");
@@ -663,11 +716,10 @@ impl World {
         let Some(due) = model.published.partition(key, index) else { return Ok(()) };
         let log_start = partition.bounds().log_start.0;
         let epoch_of = |offset: i64| due.batches.iter().find(|batch| batch.end() > offset).map_or(0, |b| b.epoch);
-        let kept: Vec<(i64, i64)> = match model.published.topics.get(&key).and_then(|topic| topic.policy()) {
-            Some(policy) => {
+        let kept: Vec<(i64, i64)> = match model.passes.of(key, index) {
+            Some(seen) => {
                 let bytes = read_all(&partition).map_err(|why| format!("before looking for a time: {why}"))?.into();
-                let now = self.engine.clock().wall().0;
-                let left = compacted::left(due, &bytes, log_start, policy, now)?;
+                let left = compacted::left(due, &bytes, log_start, &seen)?;
                 left.into_iter().map(|row| (row.offset, row.timestamp)).collect()
             }
             None => {

@@ -44,6 +44,13 @@ struct Placed<'a> {
     bytes: &'a [u8],
 }
 
+impl Placed<'_> {
+    /// What the bytes say, also where the batch's append time hides it.
+    fn own_timestamp(&self, header: &BatchHeader) -> i64 {
+        header.base_timestamp.0.wrapping_add(self.raw.timestamp_delta)
+    }
+}
+
 /// Steps over the records of a batch, and holds them against its header: as many as it says, their offsets in order and
 /// inside of it. A batch that was stored without being looked into may break that; then nothing may be built on its offsets.
 fn each<'a>(records: &'a Records, mut visit: impl FnMut(&Placed<'a>)) -> Result<(), BatchError> {
@@ -79,7 +86,8 @@ pub fn each_record<'a>(records: &'a Records, mut visit: impl FnMut(&Record<'a>))
     each(records, |placed| visit(&placed.record))
 }
 
-/// Takes records out of a batch. `horizon` is when those that stay for now may go, should the batch not say it already.
+/// Takes records out of a batch. `horizon` is when those that stay for now may go, should the batch not say it already. A batch
+/// with a timestamp so far back that it cannot be counted from the horizon gets none: they stay for good.
 pub fn retain(
     records: &Records,
     horizon: TimestampMs,
@@ -88,14 +96,15 @@ pub fn retain(
     let header = records.header();
     // Fates first: most batches stay whole, and are not copied.
     let mut stays = Vec::new();
-    let (mut kept, mut waits) = (0, false);
+    let (mut kept, mut waits, mut fits) = (0, false, true);
     each(records, |placed| {
         let fate = fate(&placed.record);
         waits |= fate == Fate::StaysForNow;
         kept += i32::from(fate != Fate::Goes);
+        fits &= fate == Fate::Goes || placed.own_timestamp(header).checked_sub(horizon.0).is_some();
         stays.push(fate != Fate::Goes);
     })?;
-    let gets_horizon = waits && !header.attributes.has_delete_horizon();
+    let gets_horizon = waits && fits && !header.attributes.has_delete_horizon();
     if kept == 0 {
         return Ok(Retained::Nothing);
     }
@@ -105,7 +114,6 @@ pub fn retain(
     let base_timestamp = if gets_horizon { horizon } else { header.base_timestamp };
     let mut section = Vec::new();
     let mut max_timestamp = NO_TIMESTAMP;
-    let mut is_out_of_range = false;
     let mut stays = stays.into_iter();
     each(records, |placed| {
         if !stays.next().unwrap_or(true) {
@@ -116,16 +124,8 @@ pub fn retain(
             section.extend_from_slice(placed.bytes);
             return;
         }
-        // What the bytes say, also where the batch's append time hides it.
-        let own = header.base_timestamp.0.wrapping_add(placed.raw.timestamp_delta);
-        match own.checked_sub(horizon.0) {
-            Some(delta) => put_with_timestamp_delta(&mut section, placed, delta),
-            None => is_out_of_range = true,
-        }
+        put_with_timestamp_delta(&mut section, placed, placed.own_timestamp(header).wrapping_sub(horizon.0));
     })?;
-    if is_out_of_range {
-        return Err(BatchError::invalid("a timestamp lies too far from the delete horizon"));
-    }
     let attributes = header.attributes;
     let header = BatchHeader {
         attributes: attributes.with_delete_horizon(gets_horizon || attributes.has_delete_horizon()),

@@ -8,7 +8,7 @@ use crate::ids::{FileId, Sequence};
 use crate::segment::files::SegmentFile;
 use crate::settings::Durability;
 use crate::wal::block::{self, BlockHeader};
-use crate::wal::entry::{APPEND_HEAD_SIZE, Entry, append_head};
+use crate::wal::entry::{APPEND_HEAD_SIZE, Entry, FIXED_SIZE_MAX, alter_entry_size, append_head};
 use crate::wal::ring::{Place, Ring};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use std::collections::VecDeque;
@@ -195,13 +195,7 @@ impl Committer {
                 self.take(next);
             }
             let Some(next) = &self.carry else { break };
-            let entry_size = match &next.command {
-                Command::Append(append) => APPEND_HEAD_SIZE + append.bytes.len(),
-                Command::CreateTopic { record, .. } => 256 + record.name.len() + record.settings.len() * 64,
-                Command::AlterTopic { settings, .. } => 64 + settings.overrides().len() * 64,
-                Command::Swap { swap, .. } => swap.entry_size(),
-                _ => 64,
-            };
+            let entry_size = encoded_size_max(&next.command);
             if has_entries && size + entry_size > BLOCK_BYTES {
                 break;
             }
@@ -436,11 +430,19 @@ impl Drop for Committer {
     }
 }
 
+/// What a command takes of a block at most. A barrier takes nothing, but of those too a round shall have a bounded number.
 fn encoded_size_max(command: &Command) -> usize {
     match command {
         Command::Append(append) => APPEND_HEAD_SIZE + append.bytes.len(),
+        Command::CreateTopic { record, .. } => record.entry_size(),
+        Command::AlterTopic { settings, .. } => alter_entry_size(settings.overrides()),
         Command::Swap { swap, .. } => swap.entry_size(),
-        _ => 64,
+        Command::Roll { .. }
+        | Command::LogStart { .. }
+        | Command::AddPartitions { .. }
+        | Command::DeleteTopic { .. }
+        | Command::ProducerIds { .. }
+        | Command::Barrier => FIXED_SIZE_MAX,
     }
 }
 

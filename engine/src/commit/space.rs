@@ -39,6 +39,12 @@ impl Space {
         self.admit_down_to(size, self.reserve / 2)
     }
 
+    /// Whether there is room for `size` bytes above the reserve, for whoever would come to nothing without.
+    pub fn has_room(&self, size: u64) -> bool {
+        let size = i64::try_from(size).unwrap_or(i64::MAX);
+        self.free.load(Ordering::Relaxed).saturating_sub(size) >= self.reserve
+    }
+
     fn admit_down_to(&self, size: u64, kept: i64) -> bool {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let free = self.free.load(Ordering::Relaxed);

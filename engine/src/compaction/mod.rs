@@ -16,6 +16,7 @@
 //! leaves the log as it was and is tried again later. Memory of a pass: the map (`Options::compaction_map_bytes_max`), a few
 //! MiB of buffers, and one batch, stored and inflated, before and after (at most three times 64 MiB, mostly a few KiB).
 
+mod compactor;
 mod map;
 mod pass;
 mod rewrite;
@@ -23,4 +24,4 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-pub use pass::Compactor;
+pub use compactor::Compactor;

@@ -15,7 +15,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 /// Bytes gathered for one write; a larger batch makes a larger write.
-const WRITE_BYTES: usize = 1 << 20;
+pub const WRITE_BYTES: usize = 1 << 20;
 
 /// A segment that is being written.
 pub struct Output {

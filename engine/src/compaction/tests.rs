@@ -140,9 +140,18 @@ impl Machine {
         }
         let ack = self.engine.ack();
         self.partition().append(&builder.build().expect("records"), &ack).expect("room");
-        while self.drive.commit().expect("a healthy disk") {}
+        self.commit();
         assert_eq!(ack.poll_done(), Some(Ok(())));
         KnownBatch { end: base + known.len() as i64, records: known, horizon: None }
+    }
+
+    /// Commits what is queued, and makes a checkpoint before the WAL is full.
+    fn commit(&mut self) {
+        while self.drive.commit().expect("a healthy disk") {}
+        let stats = self.engine.stats();
+        if stats.wal_used * 2 > stats.wal_size {
+            self.drive.settle().expect("a healthy disk");
+        }
     }
 
     /// Compacts until nothing is due. Calls `passed` after each pass.
@@ -150,7 +159,7 @@ impl Machine {
         let mut passes = self.engine.stats().compactions;
         for _ in 0..100_000 {
             let goes_on = self.drive.compact();
-            while self.drive.commit().expect("a healthy disk") {}
+            self.commit();
             let stats = self.engine.stats();
             assert_eq!((stats.compaction_failures, stats.damage), (0, 0));
             if stats.compactions > passes {
@@ -375,6 +384,80 @@ fn a_batch_that_lies_about_its_offsets_stays_and_is_not_believed() {
     let last = machine.read(1 << 20).into_iter().rfind(|record| record.key == Some(vec![0, 1]));
     assert_eq!(last.map(|record| record.offset), Some(17), "the last record of the key is there");
     assert!(machine.engine.stats().compaction_dropped_records > 0);
+}
+
+/// Key 1 was deleted. The batch that has its value cannot be looked into, and so stays: were the null value behind it to go after
+/// its time, the key would be back.
+#[test]
+fn a_null_value_stays_behind_a_batch_that_nobody_could_look_into() {
+    let settings = [("segment.bytes", "300"), ("min.cleanable.dirty.ratio", "0"), ("delete.retention.ms", "30000")];
+    let mut machine = Machine::new(1 << 20, &settings);
+    machine.append(Codec::None, false, &[(Some(2), Some(20), 0), (Some(3), None, 0)]);
+    let mut builder = BatchBuilder::new();
+    builder.push(TimestampMs(5), Some(&1u16.to_be_bytes()), Some(b"value"), &[]).expect("short");
+    let bytes = builder.finish().expect("records");
+    // One record that says it is two: nothing is built on what else it says.
+    let header = batch::BatchHeader { record_count: 2, ..batch::BatchHeader::parse(&bytes).expect("a header") };
+    let closed = batch::closed_for_tests(header, &bytes[61..]);
+    let ack = machine.engine.ack();
+    machine.partition().append(&closed, &ack).expect("room");
+    machine.append(Codec::None, false, &[(Some(1), None, 0), (Some(2), None, 0)]);
+    for _ in 0..3 {
+        for _ in 0..4 {
+            machine.append(Codec::None, false, &batch_of(&[7]));
+        }
+        machine.drive.settle().expect("a healthy disk");
+        machine.compact(|_| ());
+        machine.clock.advance(Duration::from_secs(31));
+    }
+    let partition = machine.partition();
+    let null_values: Vec<i64> = batches_of(&partition)
+        .iter()
+        .filter_map(|batch| records_of(batch, 1 << 20).ok())
+        .flat_map(|records| {
+            let each = records.iter().filter_map(Result::ok).filter(|record| record.value.is_none());
+            each.map(|record| record.offset.0).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(null_values, [3, 4], "key 3 was deleted before that batch");
+}
+
+/// A batch with timestamps so far back that no delete horizon can be told in it stayed whole, old values of keys included: when the
+/// null value behind had gone, the key was back.
+#[test]
+fn records_go_from_a_batch_that_has_no_room_for_a_delete_horizon() {
+    let settings = [("segment.bytes", "300"), ("min.cleanable.dirty.ratio", "0"), ("delete.retention.ms", "30000")];
+    let mut machine = Machine::new(1 << 20, &settings);
+    machine.append(Codec::None, false, &[(Some(1), Some(20), i64::MAX), (Some(2), None, i64::MAX)]);
+    machine.append(Codec::None, false, &[(Some(1), None, 0)]);
+    for _ in 0..3 {
+        for _ in 0..4 {
+            machine.append(Codec::None, false, &batch_of(&[7]));
+        }
+        machine.drive.settle().expect("a healthy disk");
+        machine.compact(|_| ());
+        machine.clock.advance(Duration::from_secs(31));
+    }
+    let left = machine.read(1 << 20);
+    let of = |key: u16| left.iter().filter(move |known| known.key == Some(key.to_be_bytes().to_vec())).count();
+    assert_eq!(of(1), 0, "neither the value nor, after its time, the null value");
+    assert_eq!(of(2), 1, "a null value that no horizon can be told of stays");
+}
+
+/// Every batch of the log.
+fn batches_of(partition: &Arc<Partition>) -> Vec<Bytes> {
+    let (mut from, mut found) = (partition.bounds().log_start, Vec::new());
+    while from < partition.bounds().high_watermark {
+        let request = ReadRequest { from, bytes_max: 1 << 20, at_least_one: true, stable_only: false };
+        let batches = match partition.read(&request).expect("readable") {
+            Read::Ready(batches) => batches,
+            Read::Cold(cold) => cold.read().expect("readable"),
+        };
+        let bytes = batches.range.expect("there is more").bytes().expect("readable");
+        found.extend(headers(&bytes).map(|(position, header)| bytes.slice(position..position + header.size)));
+        from = batches.next;
+    }
+    found
 }
 
 /// The figures of docs/decisions/0004-compaction.md:

@@ -38,7 +38,8 @@ pub(super) struct Repair {
     sequence: u64,
     /// Unreadable checkpoints.
     checkpoints: Vec<PathBuf>,
-    /// Segments that the checkpoint names and that are gone: a later one, which cannot be read, had made them useless.
+    /// Segments that the checkpoint names and that are gone: what made them useless, a later checkpoint or a block of the log,
+    /// cannot be read.
     missing: HashSet<FileId>,
 }
 
@@ -122,9 +123,6 @@ impl Repair {
 
     /// Notes which segments of the checkpoint are gone. Called before the log is replayed, which makes new ones.
     pub fn look_for_segments(&mut self, cell: &Cell) -> Result<(), OpenError> {
-        if self.checkpoints.is_empty() {
-            return Ok(());
-        }
         let mut files = Vec::new();
         cell.catalogue.for_each_partition(|partition| {
             files.extend(partition.published().segments.iter().map(|segment| segment.file));

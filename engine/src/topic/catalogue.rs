@@ -100,7 +100,7 @@ impl Catalogue {
         if new.partitions == 0 {
             return Err(TopicError::InvalidPartitions("Number of partitions must be larger than 0.".to_owned()));
         }
-        let settings = Settings::parse(new.settings.clone(), &shared.options.topic_defaults)?;
+        let settings = Settings::parse_new(new.settings.clone(), &shared.options.topic_defaults)?;
         let max = shared.options.partitions_max;
         if front.partition_count + new.partitions as usize > max {
             return Err(TopicError::TooManyPartitions { max });
@@ -220,7 +220,8 @@ impl Catalogue {
             return Self::refuse(shared, E::from(TopicError::NotFound));
         };
         let changed = change(decided.settings.overrides()).and_then(|overrides| {
-            Settings::parse(overrides, &shared.options.topic_defaults).map_err(|error| TopicError::from(error).into())
+            Settings::parse_new(overrides, &shared.options.topic_defaults)
+                .map_err(|error| TopicError::from(error).into())
         });
         let settings = match changed {
             Ok(settings) if settings == *decided.settings || only_check => return Self::answer(shared, Ok(())),

@@ -6,13 +6,15 @@
 //!         5   fields, little-endian, in the order of the variants below; a batch's bytes come last
 //! ```
 
-use crate::encoding::{Malformed, Put, Reader};
+use crate::encoding::{Malformed, Put, Reader, map_size};
 use crate::ids::{Epoch, FileId, Offset, PartitionId, TimestampMs, TopicId};
 use bytes::BufMut;
 use std::collections::BTreeMap;
 
 /// Bytes of an append's entry before the batch.
 pub const APPEND_HEAD_SIZE: usize = 5 + 32;
+/// No entry is larger that holds numbers and ids alone.
+pub const FIXED_SIZE_MAX: usize = 64;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +121,11 @@ pub struct TopicRecord {
 }
 
 impl TopicRecord {
+    /// Bytes of the entry that it was created by.
+    pub fn entry_size(&self) -> usize {
+        5 + 16 + 8 + 4 + 4 + 8 + 4 + self.name.len() + map_size(&self.settings)
+    }
+
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.id.0);
         out.put_u64_le(self.first.0);
@@ -140,6 +147,11 @@ impl TopicRecord {
             settings: reader.map()?,
         })
     }
+}
+
+/// Bytes of the entry that gives a topic these settings.
+pub fn alter_entry_size(settings: &BTreeMap<String, String>) -> usize {
+    5 + 16 + map_size(settings)
 }
 
 /// The head of an append's entry; the batch follows it.

@@ -1,7 +1,7 @@
 //! What is read back from a WAL, and where its end is an end and where a wound.
 
 use super::block::{self, BlockHeader, HEADER_SIZE};
-use super::entry::{Entry, Swap, SwappedIn, TopicRecord};
+use super::entry::{Entry, FIXED_SIZE_MAX, Swap, SwappedIn, TopicRecord, alter_entry_size};
 use super::ring::{Place, Ring, SlotFile, create_slot, list_slots};
 use super::scan::{Run, Scanner};
 use super::{BLOCK_ALIGNMENT, SLOT_HEADER_SIZE};
@@ -305,6 +305,26 @@ fn entries_read_back_as_they_were_written() {
     for cut in 0..bytes.len() {
         let mut reader = Reader(&bytes[..cut]);
         while !reader.is_empty() && Entry::decode(&mut reader).is_ok() {}
+    }
+}
+
+/// The committer closes a block by what entries say of their size: it must not be less than what they take.
+#[test]
+fn no_entry_is_larger_than_it_says() {
+    for entry in entries() {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes);
+        match &entry {
+            Entry::Append { batch, .. } => assert_eq!(bytes.len(), super::entry::APPEND_HEAD_SIZE + batch.len()),
+            Entry::CreateTopic(record) => assert_eq!(bytes.len(), record.entry_size()),
+            Entry::AlterTopic { settings, .. } => assert_eq!(bytes.len(), alter_entry_size(settings)),
+            Entry::Swap { swap, .. } => assert_eq!(bytes.len(), swap.entry_size()),
+            Entry::Roll { .. }
+            | Entry::LogStart { .. }
+            | Entry::AddPartitions { .. }
+            | Entry::DeleteTopic { .. }
+            | Entry::ProducerIds { .. } => assert!(bytes.len() <= FIXED_SIZE_MAX, "{entry:?}"),
+        }
     }
 }
 
