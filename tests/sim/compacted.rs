@@ -116,7 +116,9 @@ pub fn found(due: &PartitionState, bytes: &Bytes, from: i64) -> Result<Found, St
         ensure!(fits, "a batch from {base} to {next} follows {}", found.next);
         let batch = bytes.slice(position..position + header.size);
         verify_crc(&batch).map_err(|error| error.to_string())?;
-        let after = due.epochs.iter().position(|(_, start)| *start > base).unwrap_or(due.epochs.len());
+        // What stands for offsets before the log start has the oldest epoch that is known.
+        let shown = base.max(due.log_start);
+        let after = due.epochs.iter().position(|(_, start)| *start > shown).unwrap_or(due.epochs.len());
         if let Some((epoch, _)) = after.checked_sub(1).map(|at| due.epochs[at]) {
             ensure!(header.leader_epoch.0 == epoch, "the batch at {base} has epoch {}", header.leader_epoch);
             let end = due.epochs.get(after).map_or(i64::MAX, |(_, start)| *start);
