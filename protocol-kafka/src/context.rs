@@ -15,6 +15,9 @@ use tokio::sync::Semaphore;
 
 const HEAVY_CHECKS_MAX: usize = 2;
 
+/// The part of the memory for requests that answers may take beside it, while they are made.
+const ANSWERS_PART: u64 = 4;
+
 /// Shared by all connections of a listener.
 pub struct Context {
     /// The engine.
@@ -30,6 +33,8 @@ pub struct Context {
     pub(crate) groups: Coordinator,
     /// Memory for requests.
     pub(crate) budget: Arc<Budget>,
+    /// Memory for answers that are made, and of those that wait to be sent.
+    pub(crate) answers: Arc<Budget>,
     /// Batches that inflate to much are checked by replay threads, so many at once: each takes up to 64 MiB, and reads of
     /// what is not in memory need those threads too.
     pub(crate) heavy_checks: Semaphore,
@@ -45,6 +50,7 @@ impl Context {
             fetch_sessions: FetchSessions::new(&options.limits, engine.node_epoch()),
             groups: Coordinator::new(engine.clone(), options.groups.clone()),
             budget: Budget::new(options.limits.request_memory_max),
+            answers: Budget::new(options.limits.request_memory_max / ANSWERS_PART),
             heavy_checks: Semaphore::new(HEAVY_CHECKS_MAX),
             metrics: Arc::new(table::metrics()),
             shutdown: None,

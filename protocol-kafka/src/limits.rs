@@ -103,16 +103,17 @@ pub(crate) fn check_groups(named: usize) -> Result<(), Close> {
     if named > GROUPS_NAMED_MAX { Err(Close::Refused("a request that names too many groups")) } else { Ok(()) }
 }
 
-/// Accounts for an answer of about `bytes` while it is being made. Waits until there is memory for it.
+/// Accounts for an answer of about `bytes` while it is being made. Waits until there is memory for it. With one charge for each
+/// request at a time: whoever held one while it waited for another could wait for itself.
 pub(crate) async fn account(ctx: &Context, bytes: usize) -> Charge {
-    let mut charge = Charge::up_to(&ctx.budget, bytes as u64);
+    let mut charge = Charge::up_to(&ctx.answers, bytes as u64);
     charge.grow(bytes as u64).await;
     charge
 }
 
 /// The same for an answer whose size is not known yet: the charge is to grow with it.
 pub(crate) fn account_for_parts(ctx: &Context) -> Charge {
-    Charge::new(&ctx.budget)
+    Charge::new(&ctx.answers)
 }
 
 #[cfg(test)]

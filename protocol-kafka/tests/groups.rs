@@ -462,6 +462,33 @@ async fn offsets_of_a_topic_that_nobody_told_of_go_too() {
     }
 }
 
+/// Requests that hold all memory, one of them more than there is, waited for each other when their answers needed some too.
+#[tokio::test]
+async fn requests_that_hold_all_memory_get_their_answers() {
+    let mut options = options();
+    options.limits.request_memory_max = 8 << 20;
+    let server = Server::start(options);
+    server.topic("orders", 100, &[]).await;
+    let group = "g".repeat(500);
+    let answer = server.connect().call(9, &commit_of(&group, 0..100)).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+    // Each frame of 300 KB takes more than all there is, and its answer more than answers may take.
+    let asked = OffsetFetchRequestGroup::default().with_group_id(name(&group).into()).with_topics(None);
+    let request = OffsetFetchRequest::default().with_groups(vec![asked; 600]);
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = server.connect_with(64 << 20).0;
+            let request = request.clone();
+            tokio::spawn(async move { client.call(8, &request).await.groups.len() })
+        })
+        .collect();
+    for task in tasks {
+        let answered = tokio::time::timeout(Duration::from_secs(60), task).await;
+        assert_eq!(answered.expect("an answer").expect("a client"), 600);
+    }
+    server.settle().await;
+}
+
 #[tokio::test]
 async fn a_request_that_names_too_many_groups_ends_its_connection() {
     let server = Server::start(options());

@@ -7,9 +7,9 @@
 //! Small requests have an eighth of the budget beside it to themselves, so that whoever holds large ones open, on purpose or over
 //! a slow line, stops nobody who asks for little.
 //!
-//! Answers are paid for when they are there, whether or not they fit. They go when their client reads, or is cut off because it does
-//! not; while they alone exceed the budget, nobody overdraws. What is taken is therefore at most the budget and its eighth, the answers,
-//! and one request.
+//! A budget for answers is another one, so that a request never waits for what requests hold, itself included. What is made is paid for
+//! there before it is, with one charge; what waits to be sent is paid for at once, whether or not it fits. It goes when its client
+//! reads, or is cut off because it does not; while it alone exceeds the budget, nobody overdraws.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -123,7 +123,7 @@ impl Charge {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         let mut part = Charge::of(&self.budget, bytes, self.kind);
-        if self.bytes == 0 {
+        if self.bytes == 0 && bytes > 0 {
             // Whoever has the bytes has overdrawn.
             part.overdraws = std::mem::take(&mut self.overdraws);
         }
@@ -137,13 +137,18 @@ impl Charge {
 
     /// Takes `more` bytes, or registers the task for when some are given back.
     pub fn poll_grow(&mut self, cx: &mut Context<'_>, more: u64) -> Poll<()> {
+        if more == 0 {
+            return Poll::Ready(());
+        }
         let mut state = self.budget.state.lock();
         let max = self.budget.max;
         let fits = state.used.saturating_add(more) <= max
             || self.kind == Kind::Small && state.used_small.saturating_add(more) <= max / 8;
         if !fits && !self.overdraws {
             if state.overdrawn || state.used_answers > max {
-                state.waiting.push(cx.waker().clone());
+                if !state.waiting.last().is_some_and(|last| last.will_wake(cx.waker())) {
+                    state.waiting.push(cx.waker().clone());
+                }
                 return Poll::Pending;
             }
             state.overdrawn = true;
@@ -222,7 +227,7 @@ mod tests {
         assert_eq!(budget.used(), 160);
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
         drop(a);
-        assert_eq!(count.0.load(Ordering::Relaxed), 2, "both waiting tasks are woken");
+        assert_eq!(count.0.load(Ordering::Relaxed), 1, "who waits is woken, once for both");
         assert!(b.poll_grow(&mut cx, 30).is_ready());
         drop((b, c));
         assert_eq!(budget.used(), 0);
@@ -255,26 +260,26 @@ mod tests {
         assert!(next.poll_grow(&mut cx, 1).is_pending());
         answer.shrink_to(10);
         assert!(next.poll_grow(&mut cx, 1).is_ready(), "one overdraws");
+        assert!(next.poll_grow(&mut cx, 100).is_ready(), "and goes on to do so");
     }
 
     #[test]
-    fn requests_that_hold_everything_and_need_more_get_it_one_after_the_other() {
+    fn whoever_has_overdrawn_lets_others_when_it_has_nothing_any_more() {
         let budget = Budget::new(10);
         let mut cx = Context::from_waker(Waker::noop());
-        let [first, mut second] = [(); 2].map(|()| {
-            let mut frame = Charge::new(&budget);
-            assert!(frame.poll_grow(&mut cx, 8).is_ready());
-            // The frame's own charge goes on as another one.
-            frame.split_off(8)
-        });
-        let [mut a, mut b] = [(); 2].map(|()| Charge::new(&budget));
-        assert!(second.poll_grow(&mut cx, 1).is_ready(), "it has overdrawn");
-        assert!(a.poll_grow(&mut cx, 8).is_pending());
-        second.shrink_to(0);
-        assert!(a.poll_grow(&mut cx, 8).is_ready());
-        assert!(b.poll_grow(&mut cx, 8).is_pending());
-        drop((first, a));
-        assert!(b.poll_grow(&mut cx, 8).is_ready());
+        let [mut full, mut nothing, mut frame, mut next] = [(); 4].map(|()| Charge::new(&budget));
+        assert!(full.poll_grow(&mut cx, 10).is_ready());
+        // No bytes overdraw nothing.
+        assert!(nothing.poll_grow(&mut cx, 0).is_ready());
+        drop(nothing);
+        assert!(frame.poll_grow(&mut cx, 10).is_ready());
+        assert!(next.poll_grow(&mut cx, 1).is_pending());
+        // A frame's charge goes on as another one.
+        let mut rest = frame.split_off(10);
+        drop(frame);
+        assert!(next.poll_grow(&mut cx, 1).is_pending());
+        rest.shrink_to(0);
+        assert!(next.poll_grow(&mut cx, 1).is_ready());
     }
 
     #[test]

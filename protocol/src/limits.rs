@@ -12,7 +12,8 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Bytes of one request that carries no records. What is decoded of it takes up to `decoded_factor` times as much.
     pub control_request_bytes_max: usize,
-    /// Bytes of memory for requests, and for answers that are not ranges of files, of all connections of a listener.
+    /// Bytes of memory for requests, and for answers that are not ranges of files, of all connections of a listener. Answers that are
+    /// being made may take a quarter of it beside.
     pub request_memory_max: u64,
     /// How much larger than its frame a decoded request may be; its memory is taken from `request_memory_max` in advance.
     pub decoded_factor: usize,

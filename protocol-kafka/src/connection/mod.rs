@@ -104,8 +104,8 @@ struct Connection<T> {
     /// Bytes of requests whose answers are waited for.
     answers_bytes: usize,
     out: Outbox,
-    /// Memory of the answers in `out`.
-    out_charge: Charge,
+    /// Memory of the answers in `out`: further requests wait for it, and so do answers that are to be made.
+    out_charges: [Charge; 2],
     /// Set when no more requests are read: what is there is finished and sent, then the connection ends.
     ending: Option<Ended>,
     /// When something was last read or sent, or a request answered.
@@ -147,7 +147,7 @@ impl<T: Transport> Connection<T> {
             answers: VecDeque::new(),
             answers_bytes: 0,
             out: Outbox::default(),
-            out_charge: Charge::for_answers(&ctx.budget),
+            out_charges: [&ctx.budget, &ctx.answers].map(Charge::for_answers),
             ending: None,
             active: now,
             received: now,
@@ -269,10 +269,12 @@ impl<T: Transport> Connection<T> {
     /// Brings the charge for answers up or down to what they take.
     fn charge_answers(&mut self) {
         let memory = self.out.memory();
-        match memory.checked_sub(self.out_charge.bytes()) {
-            Some(more) if more > 0 => self.out_charge.grow_at_once(more),
-            Some(_) => {}
-            None => self.out_charge.shrink_to(memory),
+        for charge in &mut self.out_charges {
+            match memory.checked_sub(charge.bytes()) {
+                Some(more) if more > 0 => charge.grow_at_once(more),
+                Some(_) => {}
+                None => charge.shrink_to(memory),
+            }
         }
     }
 

@@ -23,8 +23,12 @@ pub(crate) async fn handle(
 ) -> Result<DescribeGroupsResponse, Close> {
     limits::check_groups(request.groups.len())?;
     let opened = ctx.groups.open(false).await;
-    let _charge = limits::account(ctx, request.groups.len() * GROUP_BYTES).await;
-    let mut members = limits::account_for_parts(ctx);
+    let members: usize = match opened {
+        Ok(_) => request.groups.iter().map(|id| ctx.groups.bytes_of(id)).sum(),
+        Err(_) => 0,
+    };
+    let bytes = request.groups.len() * GROUP_BYTES + members.min(GROUPS_DESCRIBED_BYTES_MAX);
+    let _charge = limits::account(ctx, bytes).await;
     let mut room = GROUPS_DESCRIBED_BYTES_MAX;
     let mut groups = Vec::with_capacity(request.groups.len());
     for id in request.groups {
@@ -32,9 +36,6 @@ pub(crate) async fn handle(
             Ok(_) => ctx.groups.describe(&id, &mut room),
             Err(unavailable) => Err(unavailable.0),
         };
-        if let Ok(Some(described)) = &described {
-            members.grow(described.bytes as u64).await;
-        }
         let mut group = match described {
             Ok(Some(described)) => shown(described),
             Ok(None) => absent(call, &id),

@@ -30,8 +30,8 @@ pub(crate) async fn handle(
     let is_share = kind == SHARE && call.version >= WITH_SHARE_GROUPS;
     let known = match kind {
         GROUP => ctx.groups.open(true).await.map(|_| ()).map_err(|unavailable| failure(unavailable.0)),
-        // What a broker says when the cluster has nobody for it.
-        TRANSACTION => Err(failure(ResponseError::CoordinatorNotAvailable)),
+        // Nothing that clients would ask for again and again.
+        TRANSACTION => Err(Failure::because(ResponseError::UnsupportedVersion, "Transactions are not served.")),
         _ if is_share => Err(failure(ResponseError::CoordinatorNotAvailable)),
         // Known, but not in this version: the reference finds no words for it where it could be one of several.
         SHARE if call.version >= WITH_KEYS => Err(Failure::new(ResponseError::InvalidRequest)),

@@ -20,7 +20,8 @@ pub(crate) async fn handle(
     request: ListGroupsRequest,
 ) -> Result<ListGroupsResponse, Close> {
     // Without an end: a list that leaves groups out would be taken for the whole.
-    let _charge = limits::account(ctx, ctx.groups.count() * LISTED_BYTES).await;
+    let count = ctx.groups.count();
+    let charge = limits::account(ctx, count * LISTED_BYTES).await;
     let listed = match ctx.groups.open(false).await {
         Ok(_) => ctx.groups.list(),
         Err(unavailable) => Err(unavailable),
@@ -40,7 +41,8 @@ pub(crate) async fn handle(
     let is_of_type = is_wanted(&request.types_filter, CLASSIC);
     let listed = listed.into_iter().filter(|group| is_of_type && states.contains(&(group.state, true)));
     let listed: Vec<_> = listed.collect();
-    let _texts = limits::account(ctx, listed.iter().map(|group| group.id.len()).sum()).await;
+    drop(charge);
+    let _charge = limits::account(ctx, listed.iter().map(|group| LISTED_BYTES + group.id.len()).sum()).await;
     let groups = listed.into_iter().map(|group| {
         ListedGroup::default()
             .with_group_id(group.id.into())

@@ -7,6 +7,7 @@ use crate::limits::{self, OFFSETS_FETCHED_BYTES_MAX};
 use crate::model::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use crate::{map, topics};
 use headwater_engine::Topic;
+use headwater_protocol::budget::Charge;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
@@ -41,7 +42,7 @@ pub(crate) async fn handle(
         _ => bytes_of_all(ctx, &older_group(&request)),
     };
     let whole = std::cmp::min(whole, OFFSETS_FETCHED_BYTES_MAX);
-    let _charge = limits::account(ctx, whole).await;
+    let charge = limits::account(ctx, whole).await;
     if call.version >= WITH_GROUPS {
         let groups = request.groups.into_iter().map(|group| {
             let fetched = opened.and_then(|_| fetch(ctx, call.version, &group, &mut room));
@@ -51,14 +52,14 @@ pub(crate) async fn handle(
             })
         });
         let groups = groups.collect();
-        let _rest = limits::account(ctx, room.taken().saturating_sub(whole)).await;
+        let _charge = account_for_all(ctx, charge, whole, &room).await;
         return Ok(OffsetFetchResponse::default().with_groups(groups));
     }
     let group = older_group(&request);
     match opened.and_then(|_| fetch(ctx, call.version, &group, &mut room)) {
         Ok(fetched) => {
             let topics = fetched.topics.into_iter().map(older_topic).collect();
-            let _rest = limits::account(ctx, room.taken().saturating_sub(whole)).await;
+            let _charge = account_for_all(ctx, charge, whole, &room).await;
             Ok(OffsetFetchResponse::default().with_topics(topics))
         }
         Err(error) => {
@@ -108,6 +109,15 @@ fn older_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
             .with_error_code(partition.error_code)
     });
     OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+}
+
+/// Accounts for what was found beside `whole`, which the charge is for.
+async fn account_for_all(ctx: &Context, charge: Charge, whole: usize, room: &Room) -> Charge {
+    if room.taken() <= whole {
+        return charge;
+    }
+    drop(charge);
+    limits::account(ctx, room.taken()).await
 }
 
 /// Bytes that are left for an answer: a small request may name the same large thing many times.

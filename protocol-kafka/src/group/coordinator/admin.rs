@@ -16,8 +16,6 @@ pub(crate) struct Described {
     /// Only once it is agreed on.
     pub(crate) protocol: Option<StrBytes>,
     pub(crate) members: Vec<Member>,
-    /// About the bytes that it takes in an answer.
-    pub(crate) bytes: usize,
 }
 
 /// A member as DescribeGroups shows it.
@@ -38,11 +36,15 @@ pub(crate) struct Listed {
 }
 
 impl Coordinator {
+    /// About the bytes that the group's members take when it is described.
+    pub(crate) fn bytes_of(&self, id: &StrBytes) -> usize {
+        self.with(id, |_, held, _, _| held.group.bytes()).ok().flatten().unwrap_or(0)
+    }
+
     /// The group, if it is there. It must fit `room`, which it takes: a small request may name one large group many times.
     pub(crate) fn describe(&self, id: &StrBytes, room: &mut usize) -> Result<Option<Described>, ResponseError> {
         let described = self.with(id, |_, held, _, _| {
-            let bytes = held.group.bytes();
-            *room = room.checked_sub(bytes).ok_or(ResponseError::ThrottlingQuotaExceeded)?;
+            *room = room.checked_sub(held.group.bytes()).ok_or(ResponseError::ThrottlingQuotaExceeded)?;
             let mut members = Vec::new();
             held.group.for_each_member(|id, member, metadata| {
                 members.push(Member {
@@ -57,7 +59,7 @@ impl Coordinator {
             let state = held.group.state();
             let protocol_type = held.group.protocol_type().cloned();
             let protocol = held.group.protocol().filter(|_| state == State::Stable).cloned();
-            Ok(Described { state, protocol_type, protocol, members, bytes })
+            Ok(Described { state, protocol_type, protocol, members })
         });
         described.map_err(|Unavailable(error)| error)?.transpose()
     }
