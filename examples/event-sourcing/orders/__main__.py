@@ -5,6 +5,8 @@ import os
 import sys
 from datetime import datetime, timezone
 
+from kafka.errors import KafkaError
+
 from . import domain, projection
 from .domain import Order, Rejected
 from .log import Missing, OrderLog
@@ -37,10 +39,10 @@ def main() -> int:
     command.add_argument("order_id")
     command = commands.add_parser("show", help="show an order: now, after an offset, or at a time")
     command.add_argument("order_id")
-    command.add_argument("--offset", type=int)
-    command.add_argument("--time", type=moment)
+    command.add_argument("--offset", type=int, help="after the event at this offset of the order's partition")
+    command.add_argument("--time", type=moment, help="at this time, like 2025-01-31T12:00:00Z")
     command = commands.add_parser("list", help="show all orders: now, or at a time")
-    command.add_argument("--time", type=moment)
+    command.add_argument("--time", type=moment, help="at this time, like 2025-01-31T12:00:00Z")
     commands.add_parser("snapshot", help="save the state, so that it need not be rebuilt from the beginning")
     command = commands.add_parser("project", help="bring the read model up to date")
     command.add_argument("--database", default="orders.db")
@@ -54,7 +56,11 @@ def main() -> int:
         return project(options)
     if options.command == "report":
         return report(options)
-    log = OrderLog(options.bootstrap, options.topic)
+    try:
+        log = OrderLog(options.bootstrap, options.topic)
+    except KafkaError as reason:
+        print(f"no broker at {options.bootstrap} ({reason}): start one, or name another with --bootstrap")
+        return 1
     try:
         return run(log, options)
     except Rejected as reason:
@@ -105,9 +111,13 @@ def handle(log: OrderLog, options: argparse.Namespace) -> None:
 
 def project(options: argparse.Namespace) -> int:
     table = projection.Projection(options.database)
-    steps = projection.follow(options.bootstrap, options.topic, options.group, table, options.follow)
+    count = 0
     try:
-        print(f"{sum(steps)} events projected")
+        for step in projection.follow(options.bootstrap, options.topic, options.group, table, options.follow):
+            count += step
+            if options.follow:
+                print(f"{step} events projected", flush=True)
+        print(f"{count} events projected")
     except KeyboardInterrupt:
         pass
     finally:

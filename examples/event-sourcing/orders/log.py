@@ -30,7 +30,7 @@ class Stored(NamedTuple):
 
 
 class Missing(Exception):
-    """The topics are not there."""
+    """What is asked for is not there."""
 
 
 class OrderLog:
@@ -90,6 +90,9 @@ class OrderLog:
         """An order's state: now, after the event at `offset`, or at a moment."""
         partition = self.partition_of(order_id)
         if offset is not None:
+            end = self.end_of(partition)
+            if not 0 <= offset < end:
+                raise Missing(f"partition {partition} has no event at offset {offset}: it ends at {end}")
             return self._replayed(partition, offset + 1).get(order_id)
         if time is not None:
             return self._replayed(partition, self.offset_at(partition, time)).get(order_id)
@@ -114,6 +117,11 @@ class OrderLog:
     def _replayed(self, partition: int, end: Optional[int]) -> dict:
         """The orders of a partition at an earlier point, from its first event on: a snapshot may lie behind that point."""
         return domain.replay({}, ((stored.offset, stored.event) for stored in self.read(partition, 0, end)))
+
+    def end_of(self, partition: int) -> int:
+        """The offset that the next event of a partition gets."""
+        at = TopicPartition(self.events, partition)
+        return self._consumer.end_offsets([at])[at]
 
     def offset_at(self, partition: int, time: datetime) -> Optional[int]:
         """The offset of the first event of a moment or later; None when there is none."""
@@ -157,7 +165,8 @@ class OrderLog:
     def _records(self, at: TopicPartition, start: int = 0, end: Optional[int] = None) -> Iterator:
         """The records of a partition. Compaction takes offsets away, so the position decides where it ends, not a count."""
         consumer = self._consumer
-        end = consumer.end_offsets([at])[at] if end is None else end
+        last = consumer.end_offsets([at])[at]
+        end = last if end is None else min(end, last)
         consumer.assign([at])
         consumer.seek(at, max(start, consumer.beginning_offsets([at])[at]))
         while consumer.position(at) < end:

@@ -86,7 +86,8 @@ async fn plan(args: &ConsumeArgs, cluster: &mut Cluster) -> Result<Vec<Span>, Fa
         Place::Offset(offset) => {
             if let Some((partition, end)) = latest.iter().find(|(_, end)| offset > **end) {
                 let message = format!("offset {offset} is past the end of {}/{partition}, which is {end}", args.topic);
-                return Err(Failure::new(FAILED, message).hint("--partition picks the partitions to read"));
+                return Err(Failure::new(FAILED, message)
+                    .hint("`headwater topic describe` shows where partitions begin and end"));
             }
             partitions.iter().map(|partition| (*partition, offset)).collect()
         }

@@ -30,7 +30,7 @@ impl FromStr for Place {
                 (None, Ok(offset)) if offset >= 0 => Ok(Place::Offset(offset)),
                 // A date needs no mark: no offset looks like one.
                 (None, Err(_)) if text.parse::<Datetime>().is_ok() => Ok(Place::At(At::Time(moment(text)?))),
-                (None, _) => Err("must be earliest, latest, an offset, or @TIME".to_owned()),
+                (None, _) => Err("must be earliest, latest, an offset, or a time: 2025-01-31T12:00:00Z, or @ and milliseconds since 1970".to_owned()),
             },
         }
     }
