@@ -47,16 +47,13 @@ pub enum Trouble {
 
 impl From<WalkError> for Trouble {
     fn from(error: WalkError) -> Trouble {
-        match error {
-            WalkError::Io(error) => error.into(),
-            damage => Trouble::Failed(damage),
-        }
+        Trouble::Failed(error)
     }
 }
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Trouble {
-        if error.kind() == io::ErrorKind::NotFound { Trouble::Gone } else { Trouble::Failed(error.into()) }
+        Trouble::Failed(error.into())
     }
 }
 
@@ -158,7 +155,7 @@ impl Pass {
         self.at < self.segments.len()
     }
 
-    /// Opens a segment that is read.
+    /// Opens a segment that is read. Its file may be missing because it was deleted; any other that is missing is a failure.
     fn open(&self, shared: &Shared, input: &Input) -> Result<Arc<SegmentFile>, Trouble> {
         match shared.files.get(input.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
