@@ -171,7 +171,8 @@ impl Pass {
         }
     }
 
-    /// Whether the topic is still to be compacted, and as it was when the pass began.
+    /// Whether the topic is still to be compacted, and as it was when the pass began. A change that is queued and not applied yet
+    /// is not seen.
     pub fn is_wanted(&self) -> bool {
         let settings = self.partition.settings();
         let acted_on = |settings: &Settings| (settings.compaction_lag_min_ms, settings.delete_retention_ms);
