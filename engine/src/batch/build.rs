@@ -192,7 +192,7 @@ fn zigzag(value: i64) -> u64 {
 }
 
 /// The zigzag forms of an `i32` and of the same value as an `i64` are the same bytes.
-fn varint_size(value: i64) -> usize {
+pub(super) fn varint_size(value: i64) -> usize {
     let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }

@@ -8,8 +8,8 @@
 
 use bytes::Bytes;
 
-use super::build::{put_varint, recompress};
-use super::check::{NO_TIMESTAMP, assemble};
+use super::build::{put_varint, recompress, varint_size};
+use super::check::{INFLATED_SIZE_MAX, NO_TIMESTAMP, assemble};
 use super::record::{Cursor, RawRecord};
 use super::{Attributes, BatchError, BatchHeader, CheckedBatch, Record, Records, TimestampType};
 use crate::{Epoch, Offset, ProducerId, TimestampMs};
@@ -87,24 +87,41 @@ pub fn each_record<'a>(records: &'a Records, mut visit: impl FnMut(&Record<'a>))
 }
 
 /// Takes records out of a batch. `horizon` is when those that stay for now may go, should the batch not say it already. A batch
-/// with a timestamp so far back that it cannot be counted from the horizon gets none: they stay for good.
+/// with a timestamp so far back that it cannot be counted from the horizon gets none, and neither does one that would be too
+/// large to be opened again: they stay for good.
 pub fn retain(
     records: &Records,
     horizon: TimestampMs,
+    fate: impl FnMut(&Record<'_>) -> Fate,
+) -> Result<Retained, BatchError> {
+    retain_within(records, horizon, INFLATED_SIZE_MAX, fate)
+}
+
+/// The same, where what gets a horizon may have `size_max` bytes of records.
+pub(super) fn retain_within(
+    records: &Records,
+    horizon: TimestampMs,
+    size_max: usize,
     mut fate: impl FnMut(&Record<'_>) -> Fate,
 ) -> Result<Retained, BatchError> {
     let header = records.header();
     // Fates first: most batches stay whole, and are not copied.
     let mut stays = Vec::new();
-    let (mut kept, mut waits, mut fits) = (0, false, true);
+    let (mut kept, mut waits, mut fits, mut size) = (0, false, true, 0usize);
     each(records, |placed| {
         let fate = fate(&placed.record);
         waits |= fate == Fate::StaysForNow;
-        kept += i32::from(fate != Fate::Goes);
-        fits &= fate == Fate::Goes || placed.own_timestamp(header).checked_sub(horizon.0).is_some();
         stays.push(fate != Fate::Goes);
+        if fate == Fate::Goes {
+            return;
+        }
+        kept += 1;
+        let delta = placed.own_timestamp(header).checked_sub(horizon.0);
+        fits &= delta.is_some();
+        // The delta has at least a byte now, and the length grows by one at most.
+        size += placed.bytes.len() + delta.map_or(0, varint_size);
     })?;
-    let gets_horizon = waits && fits && !header.attributes.has_delete_horizon();
+    let gets_horizon = waits && fits && size <= size_max && !header.attributes.has_delete_horizon();
     if kept == 0 {
         return Ok(Retained::Nothing);
     }

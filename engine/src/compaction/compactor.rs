@@ -121,7 +121,7 @@ impl Compactor {
                     self.phase = if pass.is_mapped { Phase::Rewriting(pass) } else { Phase::Mapping(pass) };
                     return Progress::More;
                 }
-                self.note_trouble(&pass, &trouble);
+                self.note_trouble(&pass.partition, &trouble);
                 // Whatever it was, it is not there any more by the next look, or the partition is left alone.
                 return Progress::Rests;
             }
@@ -137,13 +137,13 @@ impl Compactor {
         }
     }
 
-    /// The partition that is due and has the most to gain.
+    /// The partition that is due and has the most to gain, of those that there is room for.
     fn choose(&mut self) -> Option<Pass> {
-        let shared = &self.cell.shared;
+        let shared = self.cell.shared.clone();
         let (now, clock) = (shared.env.clock.wall(), shared.env.clock.monotonic());
         let checkpointed = self.cell.checkpointed();
         self.pauses.retain(|_, pause| clock < pause.until + PAUSE_MAX);
-        let (mut best, mut dirtiest): (Option<(f64, Arc<Partition>)>, f64) = (None, 0.0);
+        let (mut due, mut dirtiest) = (Vec::new(), 0.0f64);
         for topic in self.cell.catalogue.topics() {
             let settings = topic.settings();
             if !settings.compacts {
@@ -153,14 +153,20 @@ impl Compactor {
                 let Some(found) = standing(&partition.published(), &settings, now, checkpointed) else { continue };
                 dirtiest = dirtiest.max(found.ratio);
                 let rests = self.pauses.get(&partition.id()).is_some_and(|pause| clock < pause.until);
-                if found.is_due && !rests && best.as_ref().is_none_or(|(ratio, _)| found.ratio > *ratio) {
-                    best = Some((found.ratio, partition.clone()));
+                if found.is_due && !rests {
+                    due.push((found.ratio, partition.clone()));
                 }
             }
         }
         shared.stats.dirtiest_permille.store((dirtiest * 1000.0) as u64, Ordering::Relaxed);
-        let (_, partition) = best?;
-        Pass::begin(shared, partition, checkpointed)
+        due.sort_by(|(left, _), (right, _)| right.total_cmp(left));
+        due.into_iter().find_map(|(_, partition)| match Pass::begin(&shared, partition.clone(), checkpointed) {
+            Ok(pass) => pass,
+            Err(trouble) => {
+                self.note_trouble(&partition, &trouble);
+                None
+            }
+        })
     }
 
     /// A new segment is in place, or was not needed: on to the next, or the pass is done.
@@ -188,19 +194,19 @@ impl Compactor {
         Phase::Resting
     }
 
-    fn note_trouble(&mut self, pass: &Pass, trouble: &Trouble) {
+    fn note_trouble(&mut self, partition: &Partition, trouble: &Trouble) {
         let shared = &self.cell.shared;
-        let before = self.pauses.get(&pass.partition.id()).map(|pause| pause.length);
+        let before = self.pauses.get(&partition.id()).map(|pause| pause.length);
         let length = match trouble {
             Trouble::Stopped | Trouble::Changed => return,
             Trouble::Gone => before.unwrap_or(PAUSE_FIRST),
             Trouble::Failed(_) => before.map_or(PAUSE_FIRST, |length| length * 2).min(PAUSE_MAX),
         };
         let until = shared.env.clock.monotonic() + length;
-        self.pauses.insert(pass.partition.id(), Pause { until, length });
+        self.pauses.insert(partition.id(), Pause { until, length });
         let Trouble::Failed(error) = trouble else { return };
         shared.stats.compaction_failures.fetch_add(1, Ordering::Relaxed);
-        let place = format!("{} partition {}", pass.partition.topic_name(), pass.partition.index());
+        let place = format!("{} partition {}", partition.topic_name(), partition.index());
         if let WalkError::Corrupt { .. } = error {
             shared.report_damage(&format!("{place}: {error}"));
         }

@@ -1,7 +1,7 @@
 //! The course of a pass, in steps, so that a simulation can let other work happen between any two of them.
 
 use super::map::KeyMap;
-use super::rewrite::{Output, WRITE_BYTES};
+use super::rewrite::{Output, WRITE_BYTES, no_room};
 use super::standing::{Standing, standing};
 use crate::batch::{self, BatchHeader, Fate, Records, Retained};
 use crate::cell::Shared;
@@ -47,16 +47,13 @@ pub enum Trouble {
 
 impl From<WalkError> for Trouble {
     fn from(error: WalkError) -> Trouble {
-        match error {
-            WalkError::Io(error) => error.into(),
-            damage => Trouble::Failed(damage),
-        }
+        Trouble::Failed(error)
     }
 }
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Trouble {
-        if error.kind() == io::ErrorKind::NotFound { Trouble::Gone } else { Trouble::Failed(error.into()) }
+        Trouble::Failed(error.into())
     }
 }
 
@@ -93,12 +90,13 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Begins with a partition, unless there is nothing to compact or no room for it.
-    pub fn begin(shared: &Shared, partition: Arc<Partition>, checkpointed: Sequence) -> Option<Pass> {
+    /// Begins with a partition, unless there is nothing to compact. An error when there is no room for what it writes.
+    pub fn begin(shared: &Shared, partition: Arc<Partition>, checkpointed: Sequence) -> Result<Option<Pass>, Trouble> {
         let now = shared.env.clock.wall();
         let settings = partition.settings();
         let published = partition.published();
-        let Standing { start, end, segments, .. } = standing(&published, &settings, now, checkpointed)?;
+        let Some(found) = standing(&published, &settings, now, checkpointed) else { return Ok(None) };
+        let Standing { start, end, segments, .. } = found;
         let inputs: Vec<Input> = published
             .segments
             .windows(2)
@@ -120,10 +118,11 @@ impl Pass {
         // On a full disk all would be read, and the first write find no room.
         let needed = inputs.iter().map(|input| input.size).sum::<u64>().min(WRITE_BYTES as u64);
         if !shared.space.has_room(needed) {
-            return None;
+            return Err(no_room().into());
         }
-        let at = inputs.iter().position(|input| input.end > start)?;
-        Some(Pass {
+        let first = inputs.iter().enumerate().find(|(_, input)| input.end > start);
+        let Some((at, Input { base: offset, .. })) = first.map(|(at, input)| (at, *input)) else { return Ok(None) };
+        Ok(Some(Pass {
             settings,
             epochs,
             start,
@@ -134,7 +133,7 @@ impl Pass {
             began: shared.env.clock.monotonic(),
             at,
             position: 0,
-            offset: inputs.get(at)?.base,
+            offset,
             segments: inputs,
             first: 0,
             output: None,
@@ -145,7 +144,7 @@ impl Pass {
             bytes_before: 0,
             bytes_after: 0,
             partition,
-        })
+        }))
     }
 
     /// On to the segments that become the next one. False when there are none.
@@ -156,7 +155,7 @@ impl Pass {
         self.at < self.segments.len()
     }
 
-    /// Opens a segment that is read.
+    /// Opens a segment that is read. Its file may be missing because it was deleted; any other that is missing is a failure.
     fn open(&self, shared: &Shared, input: &Input) -> Result<Arc<SegmentFile>, Trouble> {
         match shared.files.get(input.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -172,7 +171,8 @@ impl Pass {
         }
     }
 
-    /// Whether the topic is still to be compacted, and as it was when the pass began.
+    /// Whether the topic is still to be compacted, and as it was when the pass began. A change that is queued and not applied yet
+    /// is not seen.
     pub fn is_wanted(&self) -> bool {
         let settings = self.partition.settings();
         let acted_on = |settings: &Settings| (settings.compaction_lag_min_ms, settings.delete_retention_ms);

@@ -33,6 +33,11 @@ pub struct Output {
     pub max_timestamp: TimestampMs,
 }
 
+/// What is written would take of the reserve.
+pub fn no_room() -> io::Error {
+    io::Error::new(io::ErrorKind::StorageFull, "the disk is down to its reserve")
+}
+
 /// The epochs of a partition, each with the offset where it starts.
 pub type Epochs = [(Epoch, Offset)];
 
@@ -117,7 +122,7 @@ impl Output {
         let end = if all { self.buffer.len() } else { self.last.map_or(0, |(at, _)| at) };
         let Some(bytes) = self.buffer.get(..end).filter(|bytes| !bytes.is_empty()) else { return Ok(0) };
         if !space.admit(end as u64) {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is down to its reserve"));
+            return Err(no_room());
         }
         self.file.disk_file().write_at(&[IoSlice::new(bytes)], self.written)?;
         // So that the sync at the end finds little left to do.

@@ -46,7 +46,10 @@ pub fn standing(
             }
             dirty += segment.size;
             end = next.base;
-            oldest = oldest.min(segment.first_append.0);
+            // An empty one has no first append.
+            if segment.size > 0 {
+                oldest = oldest.min(segment.first_append.0);
+            }
         }
         segments += 1;
     }
@@ -62,4 +65,27 @@ pub fn standing(
 /// The time of the newest record, as retention sees it too.
 fn newest(segment: &Segment) -> TimestampMs {
     if segment.max_timestamp.0 >= 0 { segment.max_timestamp } else { segment.last_append }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::FileId;
+
+    /// An empty segment had its first append in 1970, and with any largest lag the partition was due at once.
+    #[test]
+    fn an_empty_segment_makes_no_partition_overdue() {
+        let mut published = Published::default();
+        published.high_watermark = Offset(10);
+        for (file, base) in [(1, 0), (2, 10), (3, 10)] {
+            published.roll(FileId(file), Offset(base), Sequence(0));
+        }
+        let full = published.segments.first_mut().expect("three");
+        (full.size, full.first_append) = (1_000, TimestampMs(1_000_000));
+        let mut settings = Settings::default();
+        (settings.compaction_lag_max_ms, settings.dirty_ratio_min) = (5_000, 1.0);
+        let is_due = |now| standing(&published, &settings, TimestampMs(now), Sequence(0)).expect("dirty bytes").is_due;
+        assert!(!is_due(1_005_000));
+        assert!(is_due(1_005_001));
+    }
 }

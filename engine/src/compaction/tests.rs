@@ -444,6 +444,109 @@ fn records_go_from_a_batch_that_has_no_room_for_a_delete_horizon() {
     assert_eq!(of(2), 1, "a null value that no horizon can be told of stays");
 }
 
+/// There was no room to begin with the dirtiest partition: that was told nowhere, and no other got its turn.
+#[test]
+fn a_partition_that_there_is_no_room_for_is_told_and_the_next_gets_its_turn() {
+    let mut machine = Machine::new(1 << 20, &[("segment.bytes", "300"), ("min.cleanable.dirty.ratio", "0")]);
+    // What was compacted once is less dirty than what never was.
+    for _ in 0..6 {
+        machine.append(Codec::None, false, &batch_of(&[1, 2, 3]));
+    }
+    machine.drive.settle().expect("a healthy disk");
+    machine.compact(|_| ());
+    for _ in 0..4 {
+        machine.append(Codec::None, false, &batch_of(&[1, 2, 3]));
+    }
+    let settings = [("cleanup.policy", "compact"), ("segment.bytes", "300")];
+    let settings = settings.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+    let created = machine.engine.create_topic(NewTopic { name: "large".to_owned(), partitions: 1, settings });
+    machine.drive.settle().expect("a healthy disk");
+    let large = created.wait_blocking().expect("a new topic").partition(0).expect("it has one");
+    for _ in 0..4 {
+        let mut builder = BatchBuilder::new();
+        builder.push(TimestampMs(5), Some(b"key"), Some(&[b'x'; 50_000]), &[]).expect("short");
+        large.append(&builder.build().expect("records"), &machine.engine.ack()).expect("room");
+        machine.commit();
+    }
+    machine.drive.settle().expect("a healthy disk");
+
+    machine.options.disk_reserve_bytes = 1 << 30;
+    let mut machine = machine.restart();
+    let large = machine.engine.topic("large").expect("it was made").partition(0).expect("it has one");
+    machine.drive.settle().expect("a healthy disk");
+    let set_room = |machine: &mut Machine, room: u64| {
+        let disk = sim::env_on(&machine.disk, &machine.clock, 7).disk;
+        machine.disk.set_capacity(1 << 40);
+        let used = (1 << 40) - disk.free_bytes().expect("a healthy disk");
+        machine.disk.set_capacity(used + (1 << 30) + room);
+        machine.drive.settle().expect("a healthy disk");
+    };
+    set_room(&mut machine, 50_000);
+    let clean = machine.partition().first_dirty();
+    for _ in 0..100 {
+        machine.drive.compact();
+        machine.commit();
+    }
+    let stats = machine.engine.stats();
+    assert_eq!(
+        (stats.compactions, stats.compaction_failures),
+        (1, 1),
+        "the failure is counted once until it is tried again"
+    );
+    assert!(machine.partition().first_dirty() > clean && large.first_dirty() == Offset(0));
+
+    machine.clock.advance(Duration::from_secs(61));
+    set_room(&mut machine, 1 << 20);
+    for _ in 0..100 {
+        machine.drive.compact();
+        machine.commit();
+    }
+    assert_eq!(machine.engine.stats().compaction_failures, 1);
+    assert!(large.first_dirty() > Offset(0));
+}
+
+/// The folder of the new segment was taken away. A pass took that for a deletion of what it reads, and nothing was told.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "takes away a folder, which the simulated disk has no word for")]
+fn a_new_segment_whose_folder_is_gone_is_a_failure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("data");
+    let options = Options { wal_size_initial: 1 << 20, disk_reserve_bytes: 0, ..Options::new(root.clone()) };
+    let engine = Engine::open(crate::env::Env::real(&root).expect("a folder"), options).expect("an empty folder");
+    let mut drive = engine.drive().expect("not started");
+    let settings = [("cleanup.policy", "compact"), ("segment.bytes", "300")];
+    let settings = settings.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+    let created = engine.create_topic(NewTopic { name: TOPIC.to_owned(), partitions: 1, settings });
+    drive.settle().expect("a healthy disk");
+    let partition = created.wait_blocking().expect("a new topic").partition(0).expect("it has one");
+    for _ in 0..8 {
+        let mut builder = BatchBuilder::new();
+        builder.push(TimestampMs(5), Some(b"key"), Some(&[b'x'; 100]), &[]).expect("short");
+        partition.append(&builder.build().expect("records"), &engine.ack()).expect("room");
+        drive.settle().expect("a healthy disk");
+    }
+    let segments = || -> Vec<std::path::PathBuf> {
+        let folders = std::fs::read_dir(root.join("segments")).expect("a folder").map(|entry| entry.expect("an entry"));
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder.path()).expect("a folder"));
+        files.map(|file| file.expect("an entry").path()).collect()
+    };
+    let before = segments();
+    let mut steps = 0..100;
+    let new = steps.by_ref().find_map(|_| {
+        drive.compact();
+        segments().into_iter().find(|path| !before.contains(path))
+    });
+    let new = new.expect("a pass writes a segment");
+    std::fs::remove_dir_all(new.parent().expect("a folder")).expect("it is there");
+    for _ in steps {
+        if !drive.compact() {
+            break;
+        }
+        drive.commit().expect("a healthy disk");
+    }
+    assert_eq!((engine.stats().compactions, engine.stats().compaction_failures), (0, 1));
+}
+
 /// Every batch of the log.
 fn batches_of(partition: &Arc<Partition>) -> Vec<Bytes> {
     let (mut from, mut found) = (partition.bounds().log_start, Vec::new());

@@ -12,6 +12,7 @@ use crate::commit::{Changes, Resume};
 use crate::engine::Options;
 use crate::env::{DirLock, Disk, DiskFile, OpenMode, WalDevice};
 use crate::ids::{Epoch, FileId, Sequence};
+use crate::partition::Segment;
 use crate::segment::files::{self, FileTable};
 use crate::wal::block::{BlockHeader, HEADER_SIZE};
 use crate::wal::ring::{Place, Ring, SlotFile, create_slot};
@@ -38,8 +39,8 @@ pub(super) struct Repair {
     sequence: u64,
     /// Unreadable checkpoints.
     checkpoints: Vec<PathBuf>,
-    /// Segments that the checkpoint names and that are gone: what made them useless, a later checkpoint or a block of the log,
-    /// cannot be read.
+    /// Segments that the checkpoint or a swap in the log names and that are gone: what made them useless, a later checkpoint or a
+    /// block of the log, cannot be read.
     missing: HashSet<FileId>,
 }
 
@@ -123,9 +124,15 @@ impl Repair {
 
     /// Notes which segments of the checkpoint are gone. Called before the log is replayed, which makes new ones.
     pub fn look_for_segments(&mut self, cell: &Cell) -> Result<(), OpenError> {
+        self.look_for(cell, |_| true)
+    }
+
+    fn look_for(&mut self, cell: &Cell, is_looked_for: impl Fn(&Segment) -> bool) -> Result<(), OpenError> {
         let mut files = Vec::new();
         cell.catalogue.for_each_partition(|partition| {
-            files.extend(partition.published().segments.iter().map(|segment| segment.file));
+            let published = partition.published();
+            let segments = published.segments.iter().filter(|segment| is_looked_for(segment));
+            files.extend(segments.map(|segment| segment.file));
         });
         for file in files {
             let path = cell.shared.files.log_path(file);
@@ -138,7 +145,7 @@ impl Repair {
 
     /// Cuts the log behind what can be read.
     pub fn finish(
-        self,
+        mut self,
         inspected: Inspected,
         damage: &str,
         device: Box<dyn WalDevice>,
@@ -150,6 +157,8 @@ impl Repair {
         let folders = super::Folders::of(&shared.options);
         let replayed = end.next_sequence().0 - start.next_sequence().0;
 
+        // The replay makes no segment that compaction wrote: it only names it.
+        self.look_for(&cell, |segment| segment.is_swapped_in)?;
         let skipped = self.skip_missing(&cell);
         replay.write_batches(start, &end)?;
         let first = Sequence(self.sequence.max(end.next_sequence().0) + 1);

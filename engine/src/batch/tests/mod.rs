@@ -11,6 +11,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::retain::retain_within;
 use super::*;
 use crate::TimestampMs;
 

@@ -105,3 +105,30 @@ fn append_time_is_every_records_time() {
 fn an_empty_batch_is_not_built() {
     assert!(BatchBuilder::new().finish().is_err());
 }
+
+/// Timestamps take more bytes when they are counted from a delete horizon, a day ahead: a batch that could just be opened had
+/// become one that nobody could open again.
+#[test]
+fn a_delete_horizon_makes_no_batch_larger_than_can_be_opened() {
+    let records: Vec<_> = (0..100).map(|at| Plain::new(1_000 + at, "key", "value")).collect();
+    let batch = fill(BatchBuilder::new().codec(Codec::Lz4), &records);
+    let before = records_of(&batch, INFLATED_SIZE_MAX).unwrap();
+    let retained = |size_max| {
+        let fate = |record: &Record<'_>| if record.offset == Offset(0) { Fate::StaysForNow } else { Fate::Stays };
+        retain_within(&before, TimestampMs(86_400_000), size_max, fate).unwrap()
+    };
+    let Retained::Changed(whole) = retained(INFLATED_SIZE_MAX) else { panic!("there is room") };
+    let after = records_of(whole.bytes(), INFLATED_SIZE_MAX).unwrap().section().len();
+    assert!(after > before.section().len());
+    let mut least = None;
+    for size_max in before.section().len()..=after + 2 * records.len() {
+        match retained(size_max) {
+            Retained::Changed(changed) => {
+                least = least.or(Some(size_max));
+                assert!(records_of(changed.bytes(), size_max).is_ok(), "{size_max}");
+            }
+            other => assert!(least.is_none() && matches!(other, Retained::Whole), "{size_max}"),
+        }
+    }
+    assert!(least.is_some_and(|least| least >= after), "{least:?}");
+}
