@@ -75,7 +75,7 @@ pub struct Fetched {
 pub struct Gap {
     pub span: usize,
     pub from: i64,
-    /// The first offset that is still there.
+    /// The first offset that is still there, or the end of the span.
     pub to: i64,
 }
 
@@ -144,6 +144,13 @@ impl<'a> Fetcher<'a> {
     /// What was deleted before it could be read, as far as it is known by now.
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
+    }
+
+    /// What is to be said about a gap.
+    pub fn describe(&self, gap: &Gap) -> String {
+        let Span { topic, partition, .. } = &self.spans[gap.span];
+        let Gap { from, to, .. } = gap;
+        format!("records of {topic}/{partition} from offset {from} to {to} were deleted before they were read")
     }
 
     /// The next batches; none when every span is read to its end.
@@ -244,6 +251,8 @@ impl<'a> Fetcher<'a> {
                     let end = self.offset(&topic, partition, At::Latest).await?;
                     return Err(ClientError::Shorter { place: format!("{topic}/{partition}"), wanted: from, end });
                 }
+                // What comes after the span's end is nobody's loss.
+                let to = self.spans[*span].end.map_or(to, |end| to.min(end));
                 self.gaps.push(Gap { span: *span, from, to });
                 self.spans[*span].next = to;
             }

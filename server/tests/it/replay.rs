@@ -326,6 +326,43 @@ fn connections_stay_bounded_when_leaders_move() {
     assert_eq!(opened.load(Ordering::Relaxed), 3, "one to ask where everything is, two to read");
 }
 
+/// A proxy that lets records of `numbers/0` be deleted when reading begins.
+fn trimming(server: &Server, before: &'static str) -> String {
+    let (kafka, count) = (server.kafka.clone(), AtomicU32::new(0));
+    proxy::start(&server.kafka, move |request| {
+        if request.key == ApiKey::Fetch as i16 && count.fetch_add(1, Ordering::Relaxed) == 0 {
+            let args = ["topic", "delete-records", "numbers", "--partition", "0", "--before", before];
+            run_ok(&[&args[..], &["--bootstrap", &kafka]].concat(), "");
+        }
+        request.ask()
+    })
+}
+
+#[test]
+fn a_gap_ends_with_the_range_and_is_told_when_nothing_comes_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    numbers(&server, "numbers", 20);
+    let output = run(&["replay", "numbers:0", "--from", "3", "--to", "9", "--bootstrap", &trimming(&server, "12")], "");
+    let error = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{error}");
+    let told = "records of numbers/0 from offset 3 to 9 were deleted before they were read\n";
+    assert!(error.contains(&format!("error: {told}")), "{error}");
+
+    // What was not there at the start is no loss, but worth a word.
+    let output = run(&["consume", "numbers", "--partition", "0", "--from", "3", "--bootstrap", &server.kafka], "");
+    let error = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), lines(12..20)), "{error}");
+    assert_eq!(error, "warning: numbers/0 begins at offset 12: what was before it is deleted\n");
+
+    let trimming = trimming(&server, "20");
+    let output = run(&["consume", "numbers", "--partition", "0", "--from", "13", "--bootstrap", &trimming], "");
+    let error = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{error}");
+    let told = "warning: records of numbers/0 from offset 13 to 20 were deleted before they were read\n";
+    assert_eq!(error, told);
+}
+
 #[test]
 fn a_partition_that_ends_before_its_planned_end_makes_it_fail() {
     let dir = tempfile::tempdir().unwrap();
