@@ -43,7 +43,13 @@ impl Cluster {
             if open.is_empty() {
                 return Ok(found);
             }
-            if let Err(error) = self.offsets_once(topic, &open, at, &mut found).await {
+            let asked = match self.leaders(topic, &open).await {
+                Ok(leaders) => self.offsets_of(topic, leaders, at, &mut found).await,
+                // A topic that nobody makes does not appear by waiting for it; a leader that is new may not know it yet.
+                Err(error) if error.is(ResponseError::UnknownTopicOrPartition) => return Err(error),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = asked {
                 retry.pause_or(error).await?;
             }
         }
@@ -60,14 +66,14 @@ impl Cluster {
         self.offsets(topic, &led, At::Latest).await
     }
 
-    async fn offsets_once(
+    async fn offsets_of(
         &mut self,
         topic: &str,
-        partitions: &[i32],
+        leaders: BTreeMap<i32, Vec<i32>>,
         at: At,
         found: &mut BTreeMap<i32, i64>,
     ) -> Result<(), ClientError> {
-        for (leader, partitions) in self.leaders(topic, partitions).await? {
+        for (leader, partitions) in leaders {
             let connection = self.broker(leader).await?;
             found.extend(ask_offsets(connection, topic, &partitions, at.on_the_wire()).await?);
         }
