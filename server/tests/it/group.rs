@@ -4,8 +4,11 @@ use crate::common::{Broker, run, text};
 use crate::member::Member;
 use crate::proxy;
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::offset_fetch_response::{OffsetFetchResponsePartition, OffsetFetchResponseTopic};
-use kafka_protocol::messages::{ApiKey, OffsetCommitResponse, OffsetFetchResponse, TopicName};
+use kafka_protocol::messages::{
+    ApiKey, GroupId, ListGroupsResponse, OffsetCommitResponse, OffsetFetchResponse, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use serde_json::Value;
 use std::time::Duration;
@@ -176,4 +179,25 @@ fn offsets_of_what_was_deleted_are_left_out_of_a_reset_of_all_topics() {
     assert_eq!(places(&describe(&broker, group)), [(0, Some(10), Some(0)), (1, Some(10), Some(0))]);
     broker.tool(&["group", "delete", group]);
     broker.tool(&["topic", "delete", topic]);
+}
+
+#[test]
+fn a_group_of_another_kind_is_not_said_to_be_missing() {
+    let broker = Broker::start();
+    let group = broker.name("shared");
+    let name = group.clone();
+    let proxy = proxy::start(&broker.kafka, move |request| {
+        request.ask_and(ApiKey::ListGroups, |answer: &mut ListGroupsResponse| {
+            let id = GroupId(StrBytes::from_string(name.clone()));
+            let row = ListedGroup::default().with_group_id(id).with_group_type(StrBytes::from_static_str("share"));
+            answer.groups.push(row);
+        })
+    });
+    for args in [&["describe", &group][..], &["reset", &group, "--all-topics", "--to-latest"]] {
+        let output = run(&[&["group"], args, &["--bootstrap", &proxy]].concat(), "");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        let wanted = format!("error: group {group} is of type share, which this program can list but not handle\n");
+        assert_eq!(error, wanted, "{args:?}");
+    }
 }
