@@ -24,6 +24,9 @@ pub enum ClientError {
     /// A partition has become shorter than it was when reading began.
     #[error("{place} ends at offset {end} now, before {wanted}, which it had when reading began: its log was cut")]
     Shorter { place: String, wanted: i64, end: i64 },
+    /// A partition holds more, and the broker does not hand it out.
+    #[error("{place} does not come within {} s: it is in remote storage, or at another replica", .after.as_secs_f32())]
+    Owed { place: String, after: Duration },
     #[error("{0}")]
     Invalid(String),
 }
@@ -50,6 +53,8 @@ impl ClientError {
             ClientError::Malformed { .. }
             | ClientError::Unsupported { .. }
             | ClientError::Remade { .. }
+            // It was asked for again and again before this was said.
+            | ClientError::Owed { .. }
             | ClientError::Invalid(_) => false,
         }
     }
@@ -70,6 +75,7 @@ impl ClientError {
             }
             ClientError::Unsupported { .. } => Some("the broker is too old, or leaves this to others"),
             ClientError::Remade { .. } | ClientError::Shorter { .. } => Some("what is missing of it is gone"),
+            ClientError::Owed { .. } => Some("a larger --timeout waits longer"),
             ClientError::Refused { code, .. } => match ResponseError::try_from_code(*code) {
                 Some(ResponseError::UnknownTopicOrPartition) => {
                     Some("`headwater topic list` shows what there is; `headwater topic create` makes a topic")

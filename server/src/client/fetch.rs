@@ -3,29 +3,21 @@
 //!
 //! A task has a connection of its own and asks for the next batches before it hands on those that came, so that the broker
 //! works while they are looked at. The batches of one partition come in their order; partitions come as they are answered.
+//! There are never more tasks for a broker than were asked for: what comes loose joins the readings of a task that is there.
+
+mod reader;
 
 use super::cluster::Retry;
-use super::connection::Connection;
 use super::{At, ClientError, Cluster};
 use bytes::Bytes;
-use headwater_engine::batch::{BatchHeader, headers};
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::{BrokerId, FetchRequest, TopicName};
-use kafka_protocol::protocol::StrBytes;
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use reader::{Event, Reading, read};
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// The first Fetch version that names topics by id, so that a topic of the same name that was made anew is not taken for the
-/// one whose offsets are known.
-const FETCH_VERSION_BY_ID: i16 = 13;
-const ANSWER_SIZE: i32 = 4 << 20;
 const PARTITION_SIZE: i32 = 1 << 20;
-const LONG_POLL: Duration = Duration::from_millis(500);
 const CHANNEL_SIZE: usize = 4;
 
 /// A part of a partition.
@@ -63,17 +55,14 @@ pub struct Fetched {
 pub struct Gap {
     pub span: usize,
     pub from: i64,
-    /// The first offset that is still there.
+    /// The first offset that is still there, or the end of the span.
     pub to: i64,
 }
 
-enum Event {
-    /// Batches, and the offset after them.
-    Batches(Fetched, i64),
-    /// There is nothing up to this offset.
-    Hole(usize, i64),
-    /// These spans have no reader any more.
-    Failed(Vec<usize>, ClientError),
+/// A task that reads from one broker, and what it is given to read.
+struct Reader {
+    leader: i32,
+    inbox: mpsc::UnboundedSender<Reading>,
 }
 
 /// A running read.
@@ -87,6 +76,9 @@ pub struct Fetcher<'a> {
     events: mpsc::Receiver<Event>,
     sender: mpsc::Sender<Event>,
     tasks: JoinSet<()>,
+    readers: Vec<Reader>,
+    /// Counts the spans that were given away, so that they spread over the readers.
+    turn: usize,
     /// Spans that no task reads, because the last one failed.
     loose: Vec<usize>,
     /// Since the first of the failures in a row: how long to try again.
@@ -99,8 +91,20 @@ impl<'a> Fetcher<'a> {
         let (sender, events) = mpsc::channel(CHANNEL_SIZE);
         let loose = (0..spans.len()).filter(|span| spans[*span].is_open()).collect();
         let (connections, tasks) = (connections.max(1), JoinSet::new());
-        let (damaged, gaps) = (Vec::new(), Vec::new());
-        Fetcher { cluster, spans, damaged, connections, gaps, events, sender, tasks, loose, retry: None }
+        Fetcher {
+            cluster,
+            spans,
+            damaged: Vec::new(),
+            connections,
+            gaps: Vec::new(),
+            events,
+            sender,
+            tasks,
+            readers: Vec::new(),
+            turn: 0,
+            loose,
+            retry: None,
+        }
     }
 
     /// The spans, each with the offset that it is to go on from.
@@ -111,6 +115,13 @@ impl<'a> Fetcher<'a> {
     /// What was deleted before it could be read, as far as it is known by now.
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
+    }
+
+    /// What is to be said about a gap.
+    pub fn describe(&self, gap: &Gap) -> String {
+        let Span { topic, partition, .. } = &self.spans[gap.span];
+        let Gap { from, to, .. } = gap;
+        format!("records of {topic}/{partition} from offset {from} to {to} were deleted before they were read")
     }
 
     /// The next batches; none when every span is read to its end.
@@ -145,7 +156,7 @@ impl<'a> Fetcher<'a> {
         self.retry.get_or_insert_with(|| Retry::new(wait)).pause_or(error).await
     }
 
-    /// Gives the loose spans to new tasks. What it could not give away stays loose.
+    /// Gives the loose spans to tasks. What it could not give away stays loose.
     async fn start(&mut self) -> Result<(), ClientError> {
         while self.tasks.try_join_next().is_some() {} // what has ended is forgotten
         let mut by_leader: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
@@ -165,18 +176,50 @@ impl<'a> Fetcher<'a> {
                 by_leader.entry(leader).or_default().extend(of_leader);
             }
         }
+        let mut given = BTreeSet::new();
+        let done = self.give_all(by_leader, &mut given).await;
+        self.loose.retain(|span| !given.contains(span));
+        done
+    }
+
+    async fn give_all(
+        &mut self,
+        by_leader: BTreeMap<i32, Vec<usize>>,
+        given: &mut BTreeSet<usize>,
+    ) -> Result<(), ClientError> {
         for (leader, spans) in by_leader {
-            let connections = self.connections.min(spans.len());
-            for first in 0..connections {
-                let share: Vec<usize> = spans.iter().copied().skip(first).step_by(connections).collect();
-                let connection = self.cluster.own(leader).await?;
-                self.loose.retain(|span| !share.contains(span));
-                let size = |span: &usize| if self.damaged.contains(span) { 1 } else { PARTITION_SIZE };
-                let readings = share.iter().map(|span| Reading::new(*span, &self.spans[*span], size(span))).collect();
-                self.tasks.spawn(read(connection, readings, self.sender.clone()));
+            for span in spans {
+                self.give(leader, span).await?;
+                given.insert(span);
             }
         }
         Ok(())
+    }
+
+    /// Gives a span to a task: to a new one, until there are as many as the broker may have.
+    async fn give(&mut self, leader: i32, span: usize) -> Result<(), ClientError> {
+        let size = if self.damaged.contains(&span) { 1 } else { PARTITION_SIZE };
+        let mut reading = Reading::new(span, &self.spans[span], size);
+        loop {
+            self.readers.retain(|reader| !reader.inbox.is_closed());
+            let of_leader = self.readers.iter().enumerate().filter(|(_, reader)| reader.leader == leader);
+            let of_leader: Vec<usize> = of_leader.map(|(at, _)| at).collect();
+            let at = if of_leader.len() < self.connections {
+                let connection = self.cluster.own(leader).await?;
+                let (inbox, given) = mpsc::unbounded_channel();
+                self.tasks.spawn(read(connection, given, self.sender.clone()));
+                self.readers.push(Reader { leader, inbox });
+                self.readers.len() - 1
+            } else {
+                self.turn = self.turn.wrapping_add(1);
+                of_leader[self.turn % of_leader.len()]
+            };
+            // A task that has just failed takes nothing any more.
+            match self.readers[at].inbox.send(reading) {
+                Ok(()) => return Ok(()),
+                Err(back) => reading = back.0,
+            }
+        }
     }
 
     /// Spans came loose: finds out whether, and where, they can go on.
@@ -189,6 +232,8 @@ impl<'a> Fetcher<'a> {
                     let end = self.offset(&topic, partition, At::Latest).await?;
                     return Err(ClientError::Shorter { place: format!("{topic}/{partition}"), wanted: from, end });
                 }
+                // What comes after the span's end is nobody's loss.
+                let to = self.spans[*span].end.map_or(to, |end| to.min(end));
                 self.gaps.push(Gap { span: *span, from, to });
                 self.spans[*span].next = to;
             }
@@ -209,171 +254,4 @@ impl<'a> Fetcher<'a> {
     async fn offset(&mut self, topic: &str, partition: i32, at: At) -> Result<i64, ClientError> {
         Ok(self.cluster.offsets(topic, &[partition], at).await?.get(&partition).copied().unwrap_or_default())
     }
-}
-
-/// A span in the hands of a task.
-struct Reading {
-    span: usize,
-    topic: TopicName,
-    topic_id: Uuid,
-    partition: i32,
-    next: i64,
-    end: Option<i64>,
-    /// How much to ask for, in bytes; a whole batch comes in any case.
-    size: i32,
-}
-
-impl Reading {
-    fn new(index: usize, span: &Span, size: i32) -> Reading {
-        let topic = TopicName(StrBytes::from_string(span.topic.clone()));
-        let Span { topic_id, partition, next, end, .. } = *span;
-        Reading { span: index, topic, topic_id, partition, next, end, size }
-    }
-
-    fn is_open(&self) -> bool {
-        self.end.is_none_or(|end| self.next < end)
-    }
-
-    fn place(&self) -> String {
-        format!("{}/{} at offset {}", self.topic.as_str(), self.partition, self.next)
-    }
-}
-
-/// Reads spans of one leader until each is at its end or has failed.
-async fn read(mut connection: Connection, mut readings: VecDeque<Reading>, events: mpsc::Sender<Event>) {
-    let mut asked = ask(&mut connection, &readings).await;
-    while !readings.is_empty() {
-        let found = match asked {
-            Ok(version) => answer(&mut connection, version, &mut readings).await,
-            Err(error) => Err(error),
-        };
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                let spans = readings.into_iter().map(|reading| reading.span).collect();
-                // Nobody listens any more when the read was given up.
-                let _given_up = events.send(Event::Failed(spans, error)).await;
-                return;
-            }
-        };
-        readings.retain(Reading::is_open);
-        asked = ask(&mut connection, &readings).await;
-        for event in found {
-            if events.send(event).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Asks for what comes next; nothing when nothing is left. Brokers fill an answer in the order of the partitions, so each
-/// comes first in turn.
-async fn ask(connection: &mut Connection, readings: &VecDeque<Reading>) -> Result<i16, ClientError> {
-    let has_ids = readings.iter().all(|reading| !reading.topic_id.is_nil());
-    let newest = if has_ids { FETCH_VERSION_BY_ID } else { FETCH_VERSION_BY_ID - 1 };
-    let version = connection.version::<FetchRequest>(newest)?;
-    if readings.is_empty() {
-        return Ok(version);
-    }
-    let mut topics: Vec<FetchTopic> = Vec::new();
-    for reading in readings {
-        let row = FetchPartition::default()
-            .with_partition(reading.partition)
-            .with_current_leader_epoch(-1)
-            .with_fetch_offset(reading.next)
-            .with_last_fetched_epoch(-1)
-            .with_log_start_offset(-1)
-            .with_partition_max_bytes(reading.size);
-        match topics.iter_mut().find(|topic| topic.topic == reading.topic) {
-            Some(topic) => topic.partitions.push(row),
-            // Of name and id, the version of the request takes one.
-            None => topics.push(
-                FetchTopic::default()
-                    .with_topic(reading.topic.clone())
-                    .with_topic_id(reading.topic_id)
-                    .with_partitions(vec![row]),
-            ),
-        }
-    }
-    let request = FetchRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(i32::try_from(LONG_POLL.as_millis()).unwrap_or(i32::MAX))
-        .with_min_bytes(1)
-        .with_max_bytes(ANSWER_SIZE)
-        .with_session_id(0)
-        .with_session_epoch(-1)
-        .with_topics(topics);
-    connection.begin(&request, version).await?;
-    Ok(version)
-}
-
-/// Reads the answer, moves the readings on and takes out those that failed.
-async fn answer(
-    connection: &mut Connection,
-    version: i16,
-    readings: &mut VecDeque<Reading>,
-) -> Result<Vec<Event>, ClientError> {
-    let answer = connection.finish::<FetchRequest>(version, connection.wait()).await?;
-    ClientError::check(answer.error_code, None, || "cannot read".to_owned())?;
-    let rows = || answer.responses.iter().flat_map(|topic| topic.partitions.iter().map(move |row| (topic, row)));
-    // A broker answers with one batch at least, if any of the partitions has one and none of them an error.
-    let is_all = rows().all(|(_, row)| row.error_code == 0 && row.records.as_ref().is_none_or(Bytes::is_empty));
-    let (mut events, mut failed) = (Vec::new(), Vec::new());
-    for (at, (topic, row)) in rows().enumerate() {
-        // They come in the order of the request, as a rule.
-        let is_it = |reading: &Reading| {
-            let is_topic = match version {
-                FETCH_VERSION_BY_ID.. => reading.topic_id == topic.topic_id,
-                _ => reading.topic == topic.topic,
-            };
-            is_topic && reading.partition == row.partition_index
-        };
-        let at = match readings.get(at).is_some_and(is_it) {
-            true => Some(at),
-            false => readings.iter().position(is_it),
-        };
-        let Some(reading) = at.and_then(|at| readings.get_mut(at)) else { continue };
-        match read_row(reading, row, is_all) {
-            Ok(event) => events.extend(event),
-            Err(error) => {
-                failed.push(reading.span);
-                events.push(Event::Failed(vec![reading.span], error));
-            }
-        }
-    }
-    readings.retain(|reading| !failed.contains(&reading.span));
-    readings.rotate_left(usize::from(readings.len() > 1));
-    Ok(events)
-}
-
-fn read_row(reading: &mut Reading, row: &PartitionData, is_all: bool) -> Result<Option<Event>, ClientError> {
-    ClientError::check(row.error_code, None, || format!("cannot read {}", reading.place()))?;
-    let Some(bytes) = row.records.as_ref().filter(|bytes| !bytes.is_empty()) else {
-        return match reading.end {
-            // It will never come: the partition had it when the end was chosen.
-            Some(wanted) if row.high_watermark < wanted => {
-                let place = format!("{}/{}", reading.topic.as_str(), reading.partition);
-                Err(ClientError::Shorter { place, wanted, end: row.high_watermark })
-            }
-            // Nothing is left up to the high watermark: the records there were compacted away.
-            Some(end) if is_all => {
-                reading.next = end;
-                Ok(Some(Event::Hole(reading.span, end)))
-            }
-            _ => Ok(None),
-        };
-    };
-    let mut walk = headers(bytes);
-    let last = walk.by_ref().last();
-    let size = walk.position();
-    let Some((_, last)) = last else {
-        let why = BatchHeader::parse(bytes).err().map_or_else(|| "a batch is cut off".to_owned(), |e| e.to_string());
-        return Err(ClientError::Invalid(format!("{} cannot be read: {why}", reading.place())));
-    };
-    let (from, next) = (reading.next, last.next_offset().0);
-    if next <= from {
-        return Err(ClientError::Invalid(format!("{} cannot be read: batches before it came", reading.place())));
-    }
-    reading.next = next;
-    Ok(Some(Event::Batches(Fetched { span: reading.span, from, batches: bytes.slice(..size) }, reading.next)))
 }

@@ -132,26 +132,38 @@ impl Cluster {
         let is_missing = row.error_code == ResponseError::GroupIdNotFound.code()
             || (row.error_code == 0 && row.group_state.as_str() == "Dead");
         if is_missing {
-            return self.new_group(group).await;
+            return self.new_group(group, coordinator).await;
         }
         ClientError::check(row.error_code, row.error_message.as_deref(), || format!("cannot describe group {group}"))?;
         Ok(Some(classic(row, coordinator)))
     }
 
     /// The same, for groups of the protocol of KIP-848, which DescribeGroups does not know.
-    async fn new_group(&mut self, group: &str) -> Result<Option<GroupState>, ClientError> {
+    async fn new_group(&mut self, group: &str, coordinator: i32) -> Result<Option<GroupState>, ClientError> {
         let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group_id(group)]);
         let (coordinator, answer) = match self.ask_coordinator(group, i16::MAX, &request).await {
             Ok(answered) => answered,
-            Err(ClientError::Unsupported { .. }) => return Ok(None),
+            Err(ClientError::Unsupported { .. }) => return self.foreign_group(group, coordinator).await,
             Err(error) => return Err(error),
         };
         let row = only(answer.groups, "ConsumerGroupDescribe")?;
         if row.error_code == ResponseError::GroupIdNotFound.code() {
-            return Ok(None);
+            return self.foreign_group(group, coordinator).await;
         }
         ClientError::check(row.error_code, row.error_message.as_deref(), || format!("cannot describe group {group}"))?;
         Ok(Some(of_the_broker(row, coordinator)))
+    }
+
+    /// Whether the group that has no description is not there, or is of a kind that neither API describes.
+    async fn foreign_group(&mut self, group: &str, coordinator: i32) -> Result<Option<GroupState>, ClientError> {
+        let listed = self.groups_of(coordinator).await?.into_iter().find(|row| row.group == group);
+        match listed.and_then(|row| row.kind) {
+            Some(kind) if !["", "classic", CONSUMER].contains(&kind.to_ascii_lowercase().as_str()) => {
+                let message = format!("group {group} is of type {kind}, which this program can list but not handle");
+                Err(ClientError::Invalid(message))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The offsets that a group committed. A group that is not there has none.

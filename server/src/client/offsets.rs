@@ -1,6 +1,7 @@
 //! Where a partition begins and ends, and which offset a time means.
 
 use super::cluster::{Retry, TopicState};
+use super::connection::Connection;
 use super::{ClientError, Cluster};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -42,7 +43,13 @@ impl Cluster {
             if open.is_empty() {
                 return Ok(found);
             }
-            if let Err(error) = self.offsets_once(topic, &open, at, &mut found).await {
+            let asked = match self.leaders(topic, &open).await {
+                Ok(leaders) => self.offsets_of(topic, leaders, at, &mut found).await,
+                // A topic that nobody makes does not appear by waiting for it; a leader that is new may not know it yet.
+                Err(error) if error.is(ResponseError::UnknownTopicOrPartition) => return Err(error),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = asked {
                 retry.pause_or(error).await?;
             }
         }
@@ -59,35 +66,16 @@ impl Cluster {
         self.offsets(topic, &led, At::Latest).await
     }
 
-    async fn offsets_once(
+    async fn offsets_of(
         &mut self,
         topic: &str,
-        partitions: &[i32],
+        leaders: BTreeMap<i32, Vec<i32>>,
         at: At,
         found: &mut BTreeMap<i32, i64>,
     ) -> Result<(), ClientError> {
-        for (leader, partitions) in self.leaders(topic, partitions).await? {
+        for (leader, partitions) in leaders {
             let connection = self.broker(leader).await?;
-            let version = connection.version::<ListOffsetsRequest>(i16::MAX)?;
-            let rows = partitions
-                .iter()
-                .map(|p| {
-                    ListOffsetsPartition::default()
-                        .with_partition_index(*p)
-                        .with_current_leader_epoch(-1)
-                        .with_timestamp(at.on_the_wire())
-                })
-                .collect();
-            let name = TopicName(StrBytes::from_string(topic.to_owned()));
-            let request = ListOffsetsRequest::default()
-                .with_replica_id(BrokerId(-1))
-                .with_topics(vec![ListOffsetsTopic::default().with_name(name).with_partitions(rows)]);
-            let answer = connection.call(&request, version).await?;
-            for row in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
-                let what = || format!("offsets of {topic}/{}", row.partition_index);
-                ClientError::check(row.error_code, None, what)?;
-                found.insert(row.partition_index, row.offset);
-            }
+            found.extend(ask_offsets(connection, topic, &partitions, at.on_the_wire()).await?);
         }
         Ok(())
     }
@@ -96,6 +84,32 @@ impl Cluster {
     pub async fn leaders(&mut self, topic: &str, partitions: &[i32]) -> Result<BTreeMap<i32, Vec<i32>>, ClientError> {
         self.topic(topic, false).await?.leaders(partitions)
     }
+}
+
+/// Asks the leader of partitions for an offset in each.
+pub(super) async fn ask_offsets(
+    connection: &mut Connection,
+    topic: &str,
+    partitions: &[i32],
+    timestamp: i64,
+) -> Result<Vec<(i32, i64)>, ClientError> {
+    let version = connection.version::<ListOffsetsRequest>(i16::MAX)?;
+    let row = |partition: &i32| {
+        ListOffsetsPartition::default()
+            .with_partition_index(*partition)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(timestamp)
+    };
+    let name = TopicName(StrBytes::from_string(topic.to_owned()));
+    let rows = ListOffsetsTopic::default().with_name(name).with_partitions(partitions.iter().map(row).collect());
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![rows]);
+    let answer = connection.call(&request, version).await?;
+    let mut found = Vec::new();
+    for row in answer.topics.into_iter().flat_map(|topic| topic.partitions) {
+        ClientError::check(row.error_code, None, || format!("offsets of {topic}/{}", row.partition_index))?;
+        found.push((row.partition_index, row.offset));
+    }
+    Ok(found)
 }
 
 impl TopicState {

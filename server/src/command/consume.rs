@@ -2,11 +2,11 @@
 //!
 //! Without `--follow` it ends where the partitions ended when it began, so that it can stand in a script. The records of
 //! one partition come in their order; partitions come as they are answered. Everything that is stored is shown, the
-//! records of unfinished and aborted transactions too.
+//! records of unfinished and aborted transactions too. Records that were deleted before their turn make it end with 1.
 
 use super::place::Place;
 use super::record_text::Layout;
-use super::records::each_record;
+use super::records::{each_record, is_loss};
 use super::run_async;
 use crate::cli::Target;
 use crate::client::{At, Cluster, Fetcher, Span};
@@ -49,15 +49,17 @@ async fn consume(args: ConsumeArgs) -> Result<(), Failure> {
     let spans = plan(&args, &mut cluster).await?;
     let mut left = args.max.unwrap_or(u64::MAX);
     let mut out = BufWriter::with_capacity(OUT_SIZE, std::io::stdout().lock());
+    let starts: Vec<i64> = spans.iter().map(|span| span.next).collect();
     let mut fetcher = Fetcher::new(&mut cluster, spans, 1);
-    let mut gaps = 0;
+    let (mut told, mut is_whole) = (0, true);
     while left > 0 {
-        let Some(fetched) = fetcher.next().await? else { break };
-        for gap in fetcher.gaps().iter().skip(gaps) {
-            let partition = fetcher.spans()[gap.span].partition;
-            tracing::warn!(partition, from = gap.from, to = gap.to, "records were deleted before they could be read");
-            gaps += 1;
+        let fetched = fetcher.next().await?;
+        for gap in &fetcher.gaps()[told..] {
+            eprintln!("warning: {}", fetcher.describe(gap));
+            is_whole &= !is_loss(gap, &starts, args.from);
         }
+        told = fetcher.gaps().len();
+        let Some(fetched) = fetched else { break };
         let span = &fetcher.spans()[fetched.span];
         each_record(&fetched, span, |record| {
             if left == 0 {
@@ -69,7 +71,7 @@ async fn consume(args: ConsumeArgs) -> Result<(), Failure> {
         })?;
         out.flush()?;
     }
-    Ok(())
+    if is_whole { Ok(()) } else { Err(Failure::silent(FAILED)) }
 }
 
 async fn plan(args: &ConsumeArgs, cluster: &mut Cluster) -> Result<Vec<Span>, Failure> {
@@ -89,7 +91,15 @@ async fn plan(args: &ConsumeArgs, cluster: &mut Cluster) -> Result<Vec<Span>, Fa
                 return Err(Failure::new(FAILED, message)
                     .hint("`headwater topic describe` shows where partitions begin and end"));
             }
-            partitions.iter().map(|partition| (*partition, offset)).collect()
+            let first = cluster.offsets(&args.topic, &partitions, At::Earliest).await?;
+            let later = |(partition, first): (i32, i64)| {
+                if offset < first {
+                    let place = format!("{}/{partition}", args.topic);
+                    eprintln!("warning: {place} begins at offset {first}: what was before it is deleted");
+                }
+                (partition, offset.max(first))
+            };
+            first.into_iter().map(later).collect()
         }
         Place::At(at) => cluster.offsets(&args.topic, &partitions, at).await?,
     };

@@ -16,6 +16,7 @@ use clap::{Args, ValueEnum};
 use headwater_engine::batch::Codec;
 use headwater_engine::env::{Clock, RealClock};
 use input::Chunk;
+use kafka_protocol::error::ResponseError;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -94,7 +95,19 @@ async fn produce(args: ProduceArgs) -> Result<(), Failure> {
     // The input first: a file that cannot be opened should not make a topic.
     let mut input = input::read(args.file.as_deref())?;
     let mut cluster = Cluster::connect(&args.target.bootstrap, args.target.timeout).await?;
-    let state = cluster.topic(&args.topic, true).await?;
+    let (state, first) = match cluster.topic(&args.topic, false).await {
+        Err(error) if error.is(ResponseError::UnknownTopicOrPartition) => {
+            // Without a line there is no reason to make it.
+            let Some(first) = input.recv().await.transpose()? else {
+                eprintln!("warning: topic {} is not there, and was not made: the input is empty", args.topic);
+                return args.report(0, 0, 0.0);
+            };
+            let state = cluster.topic(&args.topic, true).await?;
+            eprintln!("topic {} created", args.topic);
+            (state, Some(first))
+        }
+        state => (state?, None),
+    };
     let count = u32::try_from(state.partitions.len()).unwrap_or(u32::MAX);
     if let Some(partition) = args.partition.filter(|partition| *partition >= count) {
         let message = format!("topic {} has {count} partitions; there is none with number {partition}", args.topic);
@@ -108,19 +121,19 @@ async fn produce(args: ProduceArgs) -> Result<(), Failure> {
     let mut batches = Batches::new(Partitioner::new(count, args.partition), args.codec(), identity, args.batch_bytes);
     let mut sender = Sender::new(&mut cluster, &args.topic, args.acks_number(), identity.is_some());
     let mut bytes = 0;
-    let result = pump(&args, &mut input, &mut batches, &mut sender, &clock, &mut bytes).await;
+    let result = pump(&args, first, &mut input, &mut batches, &mut sender, &clock, &mut bytes).await;
     let sent = sender.done;
     if let Err(mut failure) = result {
         failure.message = format!("{} ({sent} records were acknowledged before)", failure.message);
         return Err(failure);
     }
     let seconds = clock.monotonic().as_secs_f64();
-    let acknowledged = args.acks != Acks::None;
-    Ok(args.output.print(&Produced { topic: args.topic, records: sent, bytes, acknowledged, seconds })?)
+    args.report(sent, bytes, seconds)
 }
 
 async fn pump(
     args: &ProduceArgs,
+    mut first: Option<Vec<u8>>,
     input: &mut tokio::sync::mpsc::Receiver<Chunk>,
     batches: &mut Batches,
     sender: &mut Sender<'_>,
@@ -132,12 +145,15 @@ async fn pump(
         args.headers.iter().map(|(name, value)| (name.as_bytes(), Some(value.as_bytes()))).collect();
     let mut due = Instant::now();
     loop {
-        let chunk = tokio::select! {
-            chunk = input.recv() => chunk,
-            () = sleep_until(due), if !batches.is_empty() => {
-                sender.send(batches.take()?).await?;
-                continue;
-            }
+        let chunk = match first.take() {
+            Some(first) => Some(Ok(first)),
+            None => tokio::select! {
+                chunk = input.recv() => chunk,
+                () = sleep_until(due), if !batches.is_empty() => {
+                    sender.send(batches.take()?).await?;
+                    continue;
+                }
+            },
         };
         let Some(chunk) = chunk else { break };
         for text in chunk?.split_inclusive(|byte| *byte == b'\n') {
@@ -158,6 +174,11 @@ async fn pump(
 }
 
 impl ProduceArgs {
+    fn report(self, records: u64, bytes: u64, seconds: f64) -> Result<(), Failure> {
+        let acknowledged = self.acks != Acks::None;
+        Ok(self.output.print(&Produced { topic: self.topic, records, bytes, acknowledged, seconds })?)
+    }
+
     fn codec(&self) -> Codec {
         match self.compression {
             Compression::None => Codec::None,

@@ -1,6 +1,7 @@
 //! The records inside of what a fetch brought, cut to what was asked for.
 
-use crate::client::{Fetched, Span};
+use super::place::Place;
+use crate::client::{Fetched, Gap, Span};
 use crate::exit::{FAILED, Failure};
 use headwater_engine::batch::{INFLATED_SIZE_MAX, Record, headers, records_of, verify_crc};
 use std::io;
@@ -35,4 +36,10 @@ pub fn each_record(
         }
     }
     Ok(())
+}
+
+/// Whether a gap is a part of what was asked for: where reading should begin with the first record that there is, it just
+/// begins later.
+pub fn is_loss(gap: &Gap, starts: &[i64], from: Place) -> bool {
+    !(from.is_earliest() && starts.get(gap.span) == Some(&gap.from))
 }

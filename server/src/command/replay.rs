@@ -10,6 +10,7 @@ mod range;
 
 use super::place::Place;
 use super::record_text::Layout;
+use super::records::is_loss;
 use super::selection::Selection;
 use crate::cli::Target;
 use crate::client::{Cluster, Fetcher, Span};
@@ -189,17 +190,12 @@ fn told(mut failure: Failure, progress: &Progress, spans: &[Span]) -> Failure {
     failure
 }
 
-/// A range from which records were deleted meanwhile is not complete; but where it should begin with the first record that
-/// there is, it just begins later.
+/// A range from which records were deleted meanwhile is not complete.
 fn complete(fetcher: &Fetcher<'_>, starts: &[i64], from: Place) -> Result<(), Failure> {
-    let is_loss = |gap: &&crate::client::Gap| !(from.is_earliest() && starts.get(gap.span) == Some(&gap.from));
-    let Some(gap) = fetcher.gaps().iter().find(is_loss) else { return Ok(()) };
-    let Some(Span { topic, partition, .. }) = fetcher.spans().get(gap.span) else { return Ok(()) };
-    let message = format!(
-        "records of {topic}/{partition} from offset {} to {} were deleted before they were read",
-        gap.from, gap.to
-    );
-    Err(Failure::new(FAILED, message).hint("the rest was written"))
+    match fetcher.gaps().iter().find(|gap| is_loss(gap, starts, from)) {
+        Some(gap) => Err(Failure::new(FAILED, fetcher.describe(gap)).hint("the rest was written")),
+        None => Ok(()),
+    }
 }
 
 fn is_stdout(path: &Path) -> bool {

@@ -4,7 +4,12 @@ use crate::common::{Broker, run, text};
 use crate::member::Member;
 use crate::proxy;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::{ApiKey, OffsetCommitResponse};
+use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::offset_fetch_response::{OffsetFetchResponsePartition, OffsetFetchResponseTopic};
+use kafka_protocol::messages::{
+    ApiKey, GroupId, ListGroupsResponse, OffsetCommitResponse, OffsetFetchResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -142,4 +147,57 @@ fn a_group_in_use_is_described_and_left_alone() {
     assert_eq!(describe(&broker, group)["state"], "Empty");
     broker.tool(&["group", "delete", group]);
     broker.tool(&["topic", "delete", topic]);
+}
+
+#[test]
+fn offsets_of_what_was_deleted_are_left_out_of_a_reset_of_all_topics() {
+    let broker = Broker::start();
+    let (topic, group) = (topic(&broker), broker.name("billing"));
+    let (topic, group) = (topic.as_str(), group.as_str());
+    broker.tool(&["group", "reset", group, "--topic", topic, "--to-offset", "4", "--execute"]);
+    let real = topic.to_owned();
+    // The topic has two partitions; of the other one nothing is left.
+    let proxy = proxy::start(&broker.kafka, move |request| {
+        request.ask_and(ApiKey::OffsetFetch, |answer: &mut OffsetFetchResponse| {
+            for (name, partition) in [(real.as_str(), 2), ("gone", 0)] {
+                let row = OffsetFetchResponsePartition::default()
+                    .with_partition_index(partition)
+                    .with_committed_offset(1)
+                    .with_metadata(Some(StrBytes::default()));
+                let name = TopicName(StrBytes::from_string(name.to_owned()));
+                answer.topics.push(OffsetFetchResponseTopic::default().with_name(name).with_partitions(vec![row]));
+            }
+        })
+    });
+    let args = ["group", "reset", group, "--all-topics", "--to-latest", "--execute", "--bootstrap", &proxy];
+    let output = run(&args, "");
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    for place in ["gone/0".to_owned(), format!("{topic}/2")] {
+        assert!(error.contains(&format!("warning: {place} is not there any more: it is left out\n")), "{error}");
+    }
+    assert_eq!(places(&describe(&broker, group)), [(0, Some(10), Some(0)), (1, Some(10), Some(0))]);
+    broker.tool(&["group", "delete", group]);
+    broker.tool(&["topic", "delete", topic]);
+}
+
+#[test]
+fn a_group_of_another_kind_is_not_said_to_be_missing() {
+    let broker = Broker::start();
+    let group = broker.name("shared");
+    let name = group.clone();
+    let proxy = proxy::start(&broker.kafka, move |request| {
+        request.ask_and(ApiKey::ListGroups, |answer: &mut ListGroupsResponse| {
+            let id = GroupId(StrBytes::from_string(name.clone()));
+            let row = ListedGroup::default().with_group_id(id).with_group_type(StrBytes::from_static_str("share"));
+            answer.groups.push(row);
+        })
+    });
+    for args in [&["describe", &group][..], &["reset", &group, "--all-topics", "--to-latest"]] {
+        let output = run(&[&["group"], args, &["--bootstrap", &proxy]].concat(), "");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        let wanted = format!("error: group {group} is of type share, which this program can list but not handle\n");
+        assert_eq!(error, wanted, "{args:?}");
+    }
 }

@@ -3,11 +3,12 @@
 use crate::common::{Server, headwater, run, run_ok, text};
 use crate::proxy;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::{ApiKey, FetchResponse};
+use kafka_protocol::messages::{ApiKey, BrokerId, FetchResponse, ListOffsetsResponse};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -249,6 +250,117 @@ fn what_compaction_took_out_at_the_end_is_not_waited_for() {
     numbers(&server, "numbers", 20);
     let compacted = emptied(&server, |_, partition| (partition == 0).then_some((0, 20)));
     assert_eq!(run_ok(&["replay", "numbers", "--from", "15", "--bootstrap", &compacted], ""), "");
+}
+
+/// A proxy that leaves so many answers to Fetch without records: they are at another replica when one is named, and before
+/// `local`, the first offset that is on the broker's own disk.
+fn owing(server: &Server, answers: u32, replica: i32, local: Option<i64>) -> String {
+    let count = AtomicU32::new(0);
+    proxy::start(&server.kafka, move |request| {
+        if request.key == ApiKey::ListOffsets as i16 {
+            let is_local = request.frame.windows(8).any(|bytes| bytes == (-4_i64).to_be_bytes());
+            return request.ask_and(ApiKey::ListOffsets, |answer: &mut ListOffsetsResponse| {
+                for row in answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions).filter(|_| is_local) {
+                    row.offset = local.unwrap_or(row.offset);
+                }
+            });
+        }
+        request.ask_and(ApiKey::Fetch, |answer: &mut FetchResponse| {
+            if count.fetch_add(1, Ordering::Relaxed) < answers {
+                for row in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                    (row.records, row.preferred_read_replica) = (None, BrokerId(replica));
+                }
+            }
+        })
+    })
+}
+
+#[test]
+fn an_empty_answer_is_a_hole_only_when_it_comes_again_and_is_about_what_the_broker_has_at_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    numbers(&server, "numbers", 20);
+    // Once, for whatever reason; from remote storage that takes its time; from a broker that names another.
+    for (answers, replica, local) in [(1, -1, None), (4, -1, Some(20)), (3, 7, None)] {
+        for command in ["replay", "consume"] {
+            let late = owing(&server, answers, replica, local);
+            let out = run_ok(&[command, "numbers", "--bootstrap", &late], "");
+            assert_eq!(out, lines(0..20), "{command} after {answers} answers, {replica}, {local:?}");
+        }
+    }
+    for (replica, local) in [(-1, Some(20)), (7, None)] {
+        for command in ["replay", "consume"] {
+            let never = owing(&server, u32::MAX, replica, local);
+            let output = run(&[command, "numbers", "--bootstrap", &never, "--timeout", "1"], "");
+            let error = text(&output.stderr);
+            assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{command}: {error}");
+            assert!(error.starts_with("error: numbers/0 at offset 0 does not come within 1 s: it is in "), "{error}");
+        }
+    }
+}
+
+#[test]
+fn connections_stay_bounded_when_leaders_move() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    server.tool(&["topic", "create", "wide", "--partitions", "60"], "");
+    let input: String = (0..600).map(|number| format!("{number}={number}\n")).collect();
+    server.tool(&["produce", "wide", "--key-separator", "="], &input);
+    let (opened, answers) = (Arc::new(AtomicU32::new(0)), AtomicU32::new(0));
+    let seen = opened.clone();
+    let moving = proxy::start(&server.kafka, move |request| {
+        // A connection begins with it.
+        if request.key == ApiKey::ApiVersions as i16 {
+            seen.fetch_add(1, Ordering::Relaxed);
+        }
+        request.ask_and(ApiKey::Fetch, |answer: &mut FetchResponse| {
+            if answers.fetch_add(1, Ordering::Relaxed) < 4 {
+                for row in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                    (row.error_code, row.records) = (ResponseError::NotLeaderOrFollower.code(), None);
+                }
+            }
+        })
+    });
+    let out = run_ok(&["replay", "wide", "--connections", "2", "--bootstrap", &moving], "");
+    assert_eq!(out.lines().count(), 600);
+    assert_eq!(opened.load(Ordering::Relaxed), 3, "one to ask where everything is, two to read");
+}
+
+/// A proxy that lets records of `numbers/0` be deleted when reading begins.
+fn trimming(server: &Server, before: &'static str) -> String {
+    let (kafka, count) = (server.kafka.clone(), AtomicU32::new(0));
+    proxy::start(&server.kafka, move |request| {
+        if request.key == ApiKey::Fetch as i16 && count.fetch_add(1, Ordering::Relaxed) == 0 {
+            let args = ["topic", "delete-records", "numbers", "--partition", "0", "--before", before];
+            run_ok(&[&args[..], &["--bootstrap", &kafka]].concat(), "");
+        }
+        request.ask()
+    })
+}
+
+#[test]
+fn a_gap_ends_with_the_range_and_is_told_when_nothing_comes_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    numbers(&server, "numbers", 20);
+    let output = run(&["replay", "numbers:0", "--from", "3", "--to", "9", "--bootstrap", &trimming(&server, "12")], "");
+    let error = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{error}");
+    let told = "records of numbers/0 from offset 3 to 9 were deleted before they were read\n";
+    assert!(error.contains(&format!("error: {told}")), "{error}");
+
+    // What was not there at the start is no loss, but worth a word.
+    let output = run(&["consume", "numbers", "--partition", "0", "--from", "3", "--bootstrap", &server.kafka], "");
+    let error = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), lines(12..20)), "{error}");
+    assert_eq!(error, "warning: numbers/0 begins at offset 12: what was before it is deleted\n");
+
+    let trimming = trimming(&server, "20");
+    let output = run(&["consume", "numbers", "--partition", "0", "--from", "13", "--bootstrap", &trimming], "");
+    let error = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), String::new()), "{error}");
+    let told = "warning: records of numbers/0 from offset 13 to 20 were deleted before they were read\n";
+    assert_eq!(error, told);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `headwater topic alter`. HEADWATER_BOOTSTRAP names a broker to run it against, instead of one that is started.
 
-use crate::common::{Broker, text};
+use crate::common::{Broker, run, text};
 use serde_json::Value;
 
 fn settings(broker: &Broker, topic: &str) -> Vec<(String, String)> {
@@ -57,5 +57,24 @@ fn a_topic_is_altered_as_a_whole_or_not_at_all() {
     }
     let missing = broker.run(&["topic", "alter", "no-such-topic", "--set", "retention.ms=1"]);
     assert!(text(&missing.stderr).contains("UnknownTopicOrPartition"), "{}", text(&missing.stderr));
+    broker.tool(&["topic", "delete", topic]);
+}
+
+#[test]
+fn a_topic_that_produce_makes_is_told_and_made_for_records_alone() {
+    let broker = Broker::start();
+    let topic = broker.name("mistyped");
+    let topic = topic.as_str();
+    let nothing = broker.run(&["produce", topic]);
+    let error = text(&nothing.stderr);
+    assert_eq!(nothing.status.code(), Some(0), "{error}");
+    assert_eq!(error, format!("warning: topic {topic} is not there, and was not made: the input is empty\n"));
+    assert_eq!(broker.run(&["topic", "describe", topic]).status.code(), Some(1));
+
+    for wanted in [format!("topic {topic} created\n"), String::new()] {
+        let made = run(&["produce", topic, "--bootstrap", &broker.kafka], "one\n");
+        assert_eq!((made.status.code(), text(&made.stderr)), (Some(0), wanted));
+    }
+    assert_eq!(broker.tool(&["consume", topic]), "one\none\n");
     broker.tool(&["topic", "delete", topic]);
 }

@@ -26,7 +26,7 @@ pub struct ResetArgs {
     /// This topic, or some of its partitions: orders:0,2,5-7; may be repeated
     #[arg(id = "topics", long = "topic", value_name = "TOPIC[:PARTITIONS]")]
     topics: Vec<Selection>,
-    /// Every partition that the group has committed an offset in
+    /// Every partition that the group has committed an offset in, and that is still there
     #[arg(long)]
     all_topics: bool,
     /// To the first record
@@ -177,6 +177,11 @@ async fn chosen(
         if chosen.is_empty() {
             return Err(Failure::new(FAILED, format!("group {} has no committed offsets", args.group)));
         }
+        leave_out_missing(cluster, &mut chosen).await?;
+        if chosen.is_empty() {
+            let message = format!("nothing is there any more of what group {} has committed offsets in", args.group);
+            return Err(Failure::new(FAILED, message));
+        }
     }
     for selection in &args.topics {
         let state = cluster.topic(&selection.topic, false).await?;
@@ -187,6 +192,22 @@ async fn chosen(
         of_topic.dedup();
     }
     Ok(chosen)
+}
+
+/// Leaves out partitions that were deleted since the group committed an offset in them, and says so.
+async fn leave_out_missing(cluster: &mut Cluster, chosen: &mut BTreeMap<String, Vec<i32>>) -> Result<(), Failure> {
+    for (topic, partitions) in chosen.iter_mut() {
+        let existing: Vec<i32> = match cluster.topic(topic, false).await {
+            Ok(state) => state.partitions.iter().map(|row| row.partition).collect(),
+            Err(error) if error.is(ResponseError::UnknownTopicOrPartition) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        for partition in partitions.extract_if(.., |partition| !existing.contains(partition)) {
+            eprintln!("warning: {topic}/{partition} is not there any more: it is left out");
+        }
+    }
+    chosen.retain(|_, partitions| !partitions.is_empty());
+    Ok(())
 }
 
 /// What the broker knows about partitions of a topic.
