@@ -54,7 +54,7 @@ impl Piece {
 #[derive(Default)]
 pub struct Outbox {
     pieces: VecDeque<Piece>,
-    /// Bytes of the first piece that are sent; only ranges of files are sent in parts.
+    /// Bytes of the first piece that are sent.
     sent: usize,
     bytes: u64,
     memory: u64,
@@ -83,7 +83,7 @@ impl Outbox {
         self.bytes
     }
 
-    /// Bytes not sent yet that take memory.
+    /// Bytes of memory: that of a piece is there until all of it is sent.
     pub fn memory(&self) -> u64 {
         self.memory
     }
@@ -117,10 +117,12 @@ impl Outbox {
                 Piece::Bytes(bytes) => {
                     let step = count.min(bytes.len());
                     bytes.advance(step);
-                    self.memory = self.memory.saturating_sub(step as u64);
+                    self.sent += step;
                     count -= step;
                     if bytes.is_empty() {
                         self.pieces.pop_front();
+                        self.memory = self.memory.saturating_sub(self.sent as u64);
+                        self.sent = 0;
                     }
                 }
                 Piece::File(range) => {
@@ -144,4 +146,21 @@ pub trait Transport: AsyncRead + Unpin + Send + 'static {
 
     /// The client's address, where there is one.
     fn peer(&self) -> Option<SocketAddr>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_takes_memory_until_all_of_it_is_sent() {
+        let mut out = Outbox::default();
+        out.push(Piece::Bytes(Bytes::from(vec![0; 100])));
+        out.push(Piece::Bytes(Bytes::from(vec![0; 50])));
+        for (sent, bytes, memory) in [(60, 90, 150), (40, 50, 50), (49, 1, 50), (1, 0, 0)] {
+            out.advance(sent);
+            assert_eq!((out.bytes(), out.memory()), (bytes, memory));
+        }
+        assert!(out.is_empty());
+    }
 }
