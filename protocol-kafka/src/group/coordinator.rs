@@ -13,7 +13,7 @@ mod retention;
 mod timer;
 
 pub(crate) use admin::Described;
-pub(crate) use commits::{Busy, CommitPartition, Committer, Queued, Refused};
+pub(crate) use commits::{CommitPartition, Committer, Queued, Refused, unless_busy};
 
 use super::OFFSETS_TOPIC;
 use super::classic::{Effects, Group, Moment, Persist, Reply, Rules, Then, Ticket};
@@ -428,7 +428,7 @@ impl Inner {
 
     /// Whether the topic that an offset was committed for is still there.
     fn is_there(&self, topic: &str, committed: Option<&Committed>) -> bool {
-        committed.is_none_or(|committed| is_of(self.engine.topic(topic).as_deref(), committed))
+        committed.is_none_or(|committed| self.engine.topic(topic).is_some_and(|topic| committed.is_of(&topic)))
     }
 
     /// Takes a group off the list. Its lock is held.
@@ -458,11 +458,6 @@ async fn persisted(inner: Weak<Inner>, slot: Arc<Slot>, then: Then, ack: Ack) {
     let _ = inner.act(&slot, &mut held, |_, held, now, effects| {
         held.group.persisted(now, &inner.rules, then, kept, effects);
     });
-}
-
-/// Whether an offset was committed for this topic, which has its name now.
-fn is_of(topic: Option<&Topic>, committed: &Committed) -> bool {
-    topic.is_some_and(|topic| committed.topic_id.is_none_or(|id| crate::map::topic_id(topic.id()) == id))
 }
 
 /// Whether a text fits a record.

@@ -22,7 +22,7 @@ mod records;
 mod subscription;
 
 pub(crate) use classic::{Join, Leaving, Reply, State, Sync, refusal};
-pub(crate) use coordinator::{Busy, CommitPartition, Committer, Coordinator, Described, Queued, Refused, own, text};
+pub(crate) use coordinator::{CommitPartition, Committer, Coordinator, Described, Queued, own, text, unless_busy};
 pub(crate) use offsets::Offsets;
 pub(crate) use records::Committed;
 

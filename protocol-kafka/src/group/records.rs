@@ -18,6 +18,7 @@
 use crate::codec::Malformed;
 use crate::codec::cursor::Cursor;
 use bytes::{BufMut, Bytes};
+use headwater_engine::Topic;
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
@@ -139,6 +140,11 @@ pub(crate) fn read_key(key: &[u8]) -> Result<Key, Malformed> {
 }
 
 impl Committed {
+    /// Whether it was committed for this topic, which has its name now.
+    pub(crate) fn is_of(&self, topic: &Topic) -> bool {
+        self.topic_id.is_none_or(|id| id == crate::map::topic_id(topic.id()))
+    }
+
     /// The value of a record.
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(48 + self.metadata.len());

@@ -2,13 +2,10 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
-use crate::group::{Busy, Refused};
+use crate::group::unless_busy;
 use crate::limits;
 use crate::model::Same;
 use crate::model::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
-use headwater_engine::Ack;
-use kafka_protocol::error::ResponseError;
-use kafka_protocol::protocol::StrBytes;
 use std::collections::HashSet;
 
 pub(crate) async fn handle(
@@ -25,7 +22,7 @@ pub(crate) async fn handle(
             continue;
         }
         let deleted = match opened {
-            Ok(_) => delete(ctx, &id).await,
+            Ok(_) => unless_busy(ctx, || ctx.groups.delete(&id)).await,
             Err(unavailable) => Err(unavailable.0),
         };
         queued.push((id, deleted));
@@ -44,17 +41,4 @@ pub(crate) async fn handle(
         results.push(DeletableGroupResult { group_id: id.0, error_code: code, error_message: None });
     }
     Ok(DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() })
-}
-
-/// Queues the end of a group; waits while the engine is busy.
-async fn delete(ctx: &Context, id: &StrBytes) -> Result<Ack, ResponseError> {
-    let mut busy = Busy::new(ctx);
-    loop {
-        match ctx.groups.delete(id) {
-            Ok(ack) => return Ok(ack),
-            Err(Refused::Error(error)) => return Err(error),
-            Err(Refused::Busy) if busy.pause().await => {}
-            Err(Refused::Busy) => return Err(ResponseError::CoordinatorNotAvailable),
-        }
-    }
 }

@@ -3,7 +3,7 @@
 
 use crate::call::{Call, Close, Outcome, Running};
 use crate::context::Context;
-use crate::group::{Busy, CommitPartition, Committed, Committer, Refused, own};
+use crate::group::{CommitPartition, Committed, Committer, own, unless_busy};
 use crate::model::offset_commit::{OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use crate::{map, topics};
 use headwater_engine::Topic;
@@ -61,15 +61,7 @@ async fn queue(
         knows_groups: call.version >= WITH_GROUP_NOT_FOUND,
     };
     ctx.groups.open(true).await.map_err(|unavailable| unavailable.0)?;
-    let mut busy = Busy::new(ctx);
-    loop {
-        match ctx.groups.commit(&request.group_id, &who, partitions) {
-            Ok(queued) => return Ok(Some(queued)),
-            Err(Refused::Error(error)) => return Err(error),
-            Err(Refused::Busy) if busy.pause().await => {}
-            Err(Refused::Busy) => return Err(ResponseError::CoordinatorNotAvailable),
-        }
-    }
+    unless_busy(ctx, || ctx.groups.commit(&request.group_id, &who, partitions)).await.map(Some)
 }
 
 /// A request being taken apart: what can be committed, and the answer as it is when all of that works.

@@ -2,7 +2,7 @@
 
 use crate::call::{Call, Close};
 use crate::context::Context;
-use crate::group::{Busy, Refused, own};
+use crate::group::{own, unless_busy};
 use crate::topics;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
@@ -42,14 +42,10 @@ pub(crate) async fn handle(
     if let Err(unavailable) = ctx.groups.open(false).await {
         return failed(unavailable.0);
     }
-    let mut busy = Busy::new(ctx);
-    let (outcomes, queued) = loop {
-        match ctx.groups.delete_offsets(&request.group_id, &wanted) {
-            Ok(deleted) => break deleted,
-            Err(Refused::Error(error)) => return failed(error),
-            Err(Refused::Busy) if busy.pause().await => {}
-            Err(Refused::Busy) => return failed(ResponseError::CoordinatorNotAvailable),
-        }
+    let deleted = unless_busy(ctx, || ctx.groups.delete_offsets(&request.group_id, &wanted)).await;
+    let (outcomes, queued) = match deleted {
+        Ok(deleted) => deleted,
+        Err(error) => return failed(error),
     };
     if let Some(queued) = queued {
         queued.wait().await.map_err(|_| Close::Stopped)?;

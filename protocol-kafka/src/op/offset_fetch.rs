@@ -177,7 +177,8 @@ fn some(
     };
     let there = topics::by_name(ctx, &name);
     let partitions = topic.partition_indexes.iter().map(|index| {
-        let committed = offsets.and_then(|offsets| offsets.get(&name, *index)).filter(|it| is_of(it, there.as_deref()));
+        let committed =
+            offsets.and_then(|offsets| offsets.get(&name, *index)).filter(|it| is_shown(it, there.as_deref()));
         match committed {
             Some(committed) if room.takes(1, committed.metadata.len()) => known(*index, committed),
             Some(_) => unknown(*index).with_error_code(ResponseError::ThrottlingQuotaExceeded.code()),
@@ -190,7 +191,7 @@ fn some(
 fn all(ctx: &Context, version: i16, offsets: &Offsets) -> Vec<OffsetFetchResponseTopics> {
     let topics = offsets.iter().filter_map(|(name, partitions)| {
         let there = topics::by_name(ctx, name);
-        let shown = partitions.iter().filter(|(_, committed)| is_of(committed, there.as_deref()));
+        let shown = partitions.iter().filter(|(_, committed)| is_shown(committed, there.as_deref()));
         let shown = shown.map(|(index, committed)| known(*index, committed)).collect();
         let answer = OffsetFetchResponseTopics::default().with_partitions(shown);
         if version >= BY_ID {
@@ -203,13 +204,10 @@ fn all(ctx: &Context, version: i16, offsets: &Offsets) -> Vec<OffsetFetchRespons
     topics.collect()
 }
 
-/// Whether an offset was committed for the topic that has its name now. An offset of a topic that was deleted is on its way out;
-/// until it has gone it must not place anybody in another topic.
-fn is_of(committed: &Committed, there: Option<&Topic>) -> bool {
-    match (committed.topic_id, there) {
-        (Some(id), Some(topic)) => map::topic_id(topic.id()) == id,
-        _ => true,
-    }
+/// Whether an offset is shown. One of a topic that was deleted is on its way out; until it has gone it must not place anybody in
+/// another topic of its name.
+fn is_shown(committed: &Committed, there: Option<&Topic>) -> bool {
+    there.is_none_or(|topic| committed.is_of(topic))
 }
 
 fn known(index: i32, committed: &Committed) -> OffsetFetchResponsePartitions {

@@ -53,10 +53,11 @@ impl Join {
 impl Group {
     /// A member wants to join, or to rejoin. The ticket is answered now or later.
     pub(crate) fn join(&mut self, now: Moment, rules: &Rules, ticket: Ticket, join: Join, effects: &mut Effects) {
+        let growth = self.growth(&join);
         if !self.has_room(&join.member_id, rules) {
             self.remove(&join.member_id, effects);
             effects.join_error(ticket, StrBytes::new(), ResponseError::GroupMaxSizeReached);
-        } else if self.bytes.saturating_add(self.growth(&join)) > rules.bytes_max && self.growth(&join) > 0 {
+        } else if growth > 0 && self.bytes.saturating_add(growth) > rules.bytes_max {
             // A member that was taken in as it was stays one, until its session ends.
             effects.join_error(ticket, StrBytes::new(), ResponseError::GroupMaxSizeReached);
         } else if !self.supports(&join.protocol_type, join.protocols.iter().map(|(name, _)| name)) {

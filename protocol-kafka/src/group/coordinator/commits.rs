@@ -71,8 +71,24 @@ impl From<Unavailable> for Refused {
     }
 }
 
+/// Does something again while the engine is busy, with longer and longer pauses, and not for ever.
+pub(crate) async fn unless_busy<T>(
+    ctx: &Context,
+    mut act: impl FnMut() -> Result<T, Refused>,
+) -> Result<T, ResponseError> {
+    let mut busy = Busy::new(ctx);
+    loop {
+        match act() {
+            Ok(done) => return Ok(done),
+            Err(Refused::Error(error)) => return Err(error),
+            Err(Refused::Busy) if busy.pause().await => {}
+            Err(Refused::Busy) => return Err(ResponseError::CoordinatorNotAvailable),
+        }
+    }
+}
+
 /// Waiting while the engine is busy: longer each time, and not for ever.
-pub(crate) struct Busy {
+struct Busy {
     until: Instant,
     pause: Duration,
 }
@@ -82,12 +98,12 @@ const BUSY_PAUSE_FIRST: Duration = Duration::from_millis(1);
 const BUSY_PAUSE_MAX: Duration = Duration::from_millis(50);
 
 impl Busy {
-    pub(crate) fn new(ctx: &Context) -> Busy {
+    fn new(ctx: &Context) -> Busy {
         Busy { until: Instant::now() + ctx.options.limits.busy_wait_max, pause: BUSY_PAUSE_FIRST }
     }
 
     /// Waits a little. False when there is no more time.
-    pub(crate) async fn pause(&mut self) -> bool {
+    async fn pause(&mut self) -> bool {
         if Instant::now() >= self.until {
             return false;
         }
@@ -218,15 +234,14 @@ impl Inner {
         changes: Vec<Change>,
         ends: bool,
     ) -> Result<Ack, NotQueued> {
-        // Nothing is made of a borrowed change before it is known to fit.
-        let changed = changes.iter().map(|(topic, partition, committed)| {
-            let key = records::offset_key(&slot.id, topic, *partition);
-            (key, committed.as_ref().map(Committed::write))
-        });
         // Each record's key holds the group's id: a small request could ask for large records.
         if changes.iter().map(|change| slot.id.len() + change.0.len()).sum::<usize>() > OFFSETS_BATCH_BYTES_MAX {
             return Err(NotQueued::TooLarge);
         }
+        let changed = changes.iter().map(|(topic, partition, committed)| {
+            let key = records::offset_key(&slot.id, topic, *partition);
+            (key, committed.as_ref().map(Committed::write))
+        });
         let end = ends.then(|| (records::group_key(&slot.id), None));
         let batch: Vec<_> = changed.chain(end).collect();
         let ack = self.engine.ack();

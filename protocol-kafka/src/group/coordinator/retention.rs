@@ -8,7 +8,7 @@ use super::super::State;
 use super::super::classic::Group;
 use super::super::records::Committed;
 use super::commits::TURN;
-use super::{Inner, Slot, is_of};
+use super::{Inner, Slot};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -67,7 +67,9 @@ impl Inner {
                     let is_old = !is_read && is_expired(&held.group, committed, now.wall, retention_ms);
                     // What could not be dropped when its topic was deleted goes now. A commit that is on its way is not looked
                     // at, and must not be followed by the end of what was there before it.
-                    if (is_old || !is_of(there.as_deref(), committed)) && !held.offsets.is_changing(topic, *partition) {
+                    if (is_old || there.as_ref().is_none_or(|topic| !committed.is_of(topic)))
+                        && !held.offsets.is_changing(topic, *partition)
+                    {
                         gone.push((topic.clone(), *partition));
                         expired += usize::from(is_old);
                     }
