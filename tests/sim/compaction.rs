@@ -339,14 +339,7 @@ fn a_repair_from_before_a_swap_serves_what_is_left() {
     let (newest, _) = newest_checkpoint(&disk);
     disk.flip_bit(&newest, 60, 1).expect("a byte of it");
     let before = logs(&disk);
-    let (engine, cut) = Engine::repair(frozen.env(&disk), frozen.config.options()).expect("a repair");
-    let cut = cut.expect("it says what it cut");
-    assert!(cut.contains("deleted already"), "{cut}");
-    engine.shut_down().expect("a healthy disk");
-    drop(engine);
-    let report = headwater_engine::check(frozen.env(&disk), frozen.config.options()).expect("a folder");
-    assert!(report.damage.is_empty(), "{:?}", report.damage);
-    let engine = frozen.open(&disk).expect("a repaired folder");
+    let engine = repaired(&frozen, &disk);
     let partition = engine.topic("state").expect("it was made").partition(0).expect("one");
     read_all(&partition).expect("what is left can be read");
     for path in before {
@@ -421,16 +414,21 @@ fn a_repair_skips_a_segment_that_was_swapped_in_and_is_gone() {
     behind.sort_by_key(|block| block.sequence);
     let lost = &behind[behind.len() - 2];
     disk.flip_bit(&lost.slot, lost.position as u64 + 80, 1).expect("a byte of it");
-    let (engine, cut) = Engine::repair(frozen.env(&disk), frozen.config.options()).expect("a repair");
+    let engine = repaired(&frozen, &disk);
+    let partition = engine.topic("state").expect("it was made").partition(0).expect("one");
+    read_all(&partition).expect("what is left can be read");
+}
+
+/// A folder that names segments that are gone, repaired, found whole and opened again.
+fn repaired(frozen: &Frozen, disk: &SimDisk) -> Engine {
+    let (engine, cut) = Engine::repair(frozen.env(disk), frozen.config.options()).expect("a repair");
     let cut = cut.expect("it says what it cut");
     assert!(cut.contains("deleted already"), "{cut}");
     engine.shut_down().expect("a healthy disk");
     drop(engine);
-    let report = headwater_engine::check(frozen.env(&disk), frozen.config.options()).expect("a folder");
+    let report = headwater_engine::check(frozen.env(disk), frozen.config.options()).expect("a folder");
     assert!(report.damage.is_empty(), "{:?}", report.damage);
-    let engine = frozen.open(&disk).expect("a repaired folder");
-    let partition = engine.topic("state").expect("it was made").partition(0).expect("one");
-    read_all(&partition).expect("what is left can be read");
+    frozen.open(disk).expect("a repaired folder")
 }
 
 /// Whether this step of a pass finished a new segment; next it takes the place of others.

@@ -7,7 +7,7 @@ use kafka_protocol::messages::{ApiKey, BrokerId, FetchResponse, ListOffsetsRespo
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::process::{Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -132,17 +132,19 @@ fn large(server: &Server) -> u64 {
     count as u64
 }
 
+/// A replay of it that waits for whoever reads its output.
+fn replaying(server: &Server) -> Child {
+    let mut command = headwater();
+    command.args(["replay", "large", "--bootstrap", &server.kafka]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
 #[test]
 fn a_reader_that_has_enough_ends_it_quietly() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     large(&server);
-    let mut child = headwater()
-        .args(["replay", "large", "--bootstrap", &server.kafka])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = replaying(&server);
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -185,12 +187,7 @@ fn a_topic_that_is_made_anew_is_not_taken_for_the_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     large(&server);
-    let mut child = headwater()
-        .args(["replay", "large", "--bootstrap", &server.kafka])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = replaying(&server);
     let mut reader = BufReader::new(child.stdout.take().unwrap());
     let mut all = String::new();
     reader.read_line(&mut all).unwrap();
