@@ -91,7 +91,10 @@ fn load(plan: &Plan) -> Result<()> {
                 let shared = &shared;
                 scope.spawn(move || {
                     let mut replays = 0;
-                    while !shared.is_written.load(Ordering::Relaxed) {
+                    // All is written before the first replay ends where the disk is quick.
+                    while !shared.is_written.load(Ordering::Relaxed)
+                        || (replays == 0 && !shared.is_done.load(Ordering::Relaxed))
+                    {
                         let left = replay(plan, shared, partition)?;
                         replays += u64::from(left.is_some_and(|left| !left.is_empty()));
                     }

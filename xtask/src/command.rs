@@ -68,9 +68,36 @@ fn parent(id: u32) -> Option<u32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-/// The last lines of a log, for the terminal.
-pub fn tail(log: &Path, lines: usize) -> String {
+/// What of a log the terminal shows after a failure: what each cargo test program says of its failures, and the last lines.
+pub fn excerpt(log: &Path, lines: usize) -> String {
     let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
+    let mut shown: Vec<&str> = Vec::new();
+    let mut begun = None;
+    for (number, line) in all.iter().enumerate() {
+        match begun {
+            None if *line == "failures:" => begun = Some(number),
+            Some(first) if line.starts_with("test result: FAILED") => {
+                shown.extend(&all[first.max(number.saturating_sub(lines))..number]);
+                begun = None;
+            }
+            _ => {}
+        }
+    }
+    shown.extend(&all[all.len().saturating_sub(lines)..]);
+    shown.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_shown_wherever_they_stand_in_a_log() {
+        let log = std::env::temp_dir().join(format!("headwater-xtask-excerpt-{}", std::process::id()));
+        let text = "failures:\n1\n2\n3\nfailures:\n    a::b\n\ntest result: FAILED. 0 passed\nlater\nlast\n";
+        std::fs::write(&log, text).unwrap();
+        assert_eq!(excerpt(&log, 4), "3\nfailures:\n    a::b\n\n\ntest result: FAILED. 0 passed\nlater\nlast");
+        std::fs::remove_file(&log).unwrap();
+    }
 }

@@ -137,7 +137,7 @@ fn run_suite(suite: &Suite, job: &Job<'_>) -> Counts {
         }
     };
     if counts.failed > 0 {
-        eprintln!("---- {}, the end of it ----\n{}\n----", job.log.display(), command::tail(&job.log, 60));
+        eprintln!("---- {}, what failed and its end ----\n{}\n----", job.log.display(), command::excerpt(&job.log, 60));
     }
     counts
 }

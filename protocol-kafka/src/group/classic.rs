@@ -183,6 +183,8 @@ pub(crate) struct Group {
     pending: BTreeMap<StrBytes, u64>,
     /// Members that have not asked for their assignment in this generation.
     pending_sync: BTreeSet<StrBytes>,
+    /// Whether what this generation's leader assigned is on its way to the log.
+    is_assigned: bool,
     /// How many members support each protocol.
     supported: HashMap<StrBytes, usize>,
     /// Members whose JoinGroup waits.
@@ -212,6 +214,7 @@ impl Group {
             static_members: HashMap::new(),
             pending: BTreeMap::new(),
             pending_sync: BTreeSet::new(),
+            is_assigned: false,
             supported: HashMap::new(),
             joined: 0,
             has_grown: false,
@@ -497,6 +500,7 @@ impl Group {
         }
         // As in the reference, the number after the largest is the smallest.
         self.generation = self.generation.wrapping_add(1);
+        self.is_assigned = false;
         self.pending_sync.clear();
         self.protocol = if self.members.is_empty() { None } else { self.vote() };
         self.subscribed = self.subscriptions();

@@ -38,7 +38,7 @@ pub fn comparison(job: &Job<'_>, arguments: &[&str]) -> Result<Counts> {
     compare.arg("--out").arg(job.workspace.scratch().join("results")).current_dir(&job.workspace.root);
     let end = command::run_logged(&mut compare, &job.log, job.limit)?;
     ensure!(end != End::TimedOut, "not done after {} s", job.limit.as_secs());
-    eprintln!("{}", command::tail(&job.log, 30));
+    eprintln!("{}", command::excerpt(&job.log, 30));
     Ok(Counts { passed: u64::from(end == End::Success), ..Counts::default() }.with_success(end == End::Success))
 }
 

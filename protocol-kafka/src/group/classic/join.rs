@@ -266,6 +266,8 @@ impl Group {
             return;
         }
         self.take_join(&new_id);
+        // While it waited, nothing could be heard of it.
+        self.refresh(now, &new_id, effects);
         let mut answer = self.generation_for(&new_id);
         if replacement.may_skip_assignment {
             answer.skip_assignment = self.is_leader(&new_id);

@@ -35,7 +35,8 @@ impl Group {
                 if let Some(before) = before {
                     effects.sync_error(before, ResponseError::RebalanceInProgress);
                 }
-                if self.is_leader(&id) {
+                // A leader that says it again gets what it said first: that may be kept already, and members learn of it any moment.
+                if self.is_leader(&id) && !std::mem::replace(&mut self.is_assigned, true) {
                     self.assign(sync.assignments, effects);
                 }
             }

@@ -297,6 +297,36 @@ fn a_static_member_whose_return_cannot_be_kept_has_its_old_id_again() {
 }
 
 #[test]
+fn a_static_member_whose_return_is_kept_late_has_a_session_again() {
+    let mut table = Table::new();
+    table.join(static_join("i", "", "a1"));
+    table.assign(&["a1"]);
+    table.hold = true;
+    let back = table.join(static_join("i", "", "a2"));
+    // Longer than its session. It waits, so it stays.
+    table.pass(20_000);
+    table.release(Ok(()));
+    assert_eq!(table.joined(back).error_code, 0);
+    table.pass(9_999);
+    assert_eq!(table.group.state(), State::Stable);
+    table.pass(1);
+    assert_eq!(table.group.state(), State::Empty, "nothing was heard of it");
+}
+
+#[test]
+fn a_leader_that_assigns_twice_is_taken_at_its_first_word() {
+    let mut table = Table::new();
+    table.join(join("", "a1"));
+    table.hold = true;
+    let first = table.sync(sync_as("a1", 1, &[("a1", "first")]));
+    let second = table.sync(sync_as("a1", 1, &[("a1", "second")]));
+    assert_eq!(table.kept.last().unwrap().members[0].assignment, "first");
+    table.release(Ok(()));
+    assert_eq!(table.synced(first).error_code, code(ResponseError::RebalanceInProgress));
+    assert_eq!(&table.synced(second).assignment[..], b"first");
+}
+
+#[test]
 fn a_static_member_that_changes_makes_a_rebalance_when_the_protocol_changes() {
     let mut table = Table::new();
     table.join(static_join("i", "", "a1"));
