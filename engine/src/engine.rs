@@ -11,6 +11,7 @@ use crate::env::{self, Clock, DirLock, Env, WalMethod};
 use crate::ids::{Epoch, ProducerId, Sequence, TopicId};
 use crate::offload::{Offload, Offloaded};
 use crate::recovery::{OpenError, recover};
+pub use crate::segment::gather::Bounds as GatherBounds;
 use crate::settings::{Durability, Settings};
 use crate::stats::StatsSnapshot;
 use crate::topic::{NewTopic, Topic, TopicError};
@@ -52,6 +53,8 @@ pub struct Options {
     pub producer_expiry_ms: i64,
     /// Segment files kept open.
     pub open_files_max: usize,
+    /// What bounds gathering: see `segment/gather.rs`.
+    pub gathers: GatherBounds,
     /// Partitions in all.
     pub partitions_max: usize,
     /// Threads that read what is not in memory.
@@ -86,6 +89,12 @@ impl Options {
             producers_max: 10_000,
             producer_expiry_ms: 24 * 3600 * 1000,
             open_files_max: 4096,
+            gathers: GatherBounds {
+                piece: 256 << 10,
+                files: 128,
+                waiting: 16 << 20,
+                readers_stay: Duration::from_secs(600),
+            },
             partitions_max: 200_000,
             replay_threads: 4,
             retention_interval: Duration::from_secs(60),
@@ -183,6 +192,8 @@ impl Engine {
         spawn("checkpoint", Box::new(move || run_checkpoints(&checkpoint_cell, checkpointer)))?;
         let background_cell = cell.clone();
         spawn("background", Box::new(move || run_background(&background_cell, background)))?;
+        let pieces_cell = cell.clone();
+        spawn("pieces", Box::new(move || run_pieces(&pieces_cell)))?;
         let compaction_cell = cell.clone();
         spawn("compaction", Box::new(move || run_compaction(&compaction_cell, compactor)))?;
         for number in 0..cell.shared.options.replay_threads.max(1) {
@@ -478,6 +489,20 @@ fn run_background(cell: &Arc<Cell>, mut background: Background) {
     }
 }
 
+/// Writes what segments have gathered, a file at a time.
+fn run_pieces(cell: &Arc<Cell>) {
+    while !cell.is_closing() {
+        let pieces = cell.shared.files.pieces();
+        let written = match pieces.next_due(TICK) {
+            Some(file) => file.gather().write_full(&file),
+            None => pieces.check(),
+        };
+        if let Err(error) = written {
+            return cell.fail(&Fatal::io("writing a segment", &error));
+        }
+    }
+}
+
 fn run_compaction(cell: &Arc<Cell>, mut compactor: Compactor) {
     env::lower_thread_priority();
     let clock = &cell.shared.env.clock;
@@ -538,6 +563,12 @@ impl Drive {
 
     /// Write-back, sealed segments, WAL growth, free space.
     pub fn tend(&mut self) -> Result<(), Fatal> {
+        while let Some(file) = self.cell.shared.files.pieces().next_due(Duration::ZERO) {
+            let written = file.gather().write_full(&file).map_err(|error| Fatal::io("writing a segment", &error));
+            self.told(written)?;
+        }
+        let checked = self.cell.shared.files.pieces().check().map_err(|error| Fatal::io("writing a segment", &error));
+        self.told(checked)?;
         let tended = self.background.tend();
         self.told(tended)
     }

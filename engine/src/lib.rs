@@ -28,7 +28,7 @@ mod watch;
 
 pub use ack::{Ack, AckWait, Pending, Stopped};
 pub use commit::Fatal;
-pub use engine::{Drive, Engine, Options};
+pub use engine::{Drive, Engine, GatherBounds, Options};
 pub use ids::{Epoch, FileId, FilePosition, Offset, PartitionId, ProducerId, Sequence, TimestampMs, TopicId};
 pub use offload::{Abandoned, Offloaded};
 pub use partition::{

@@ -6,7 +6,8 @@ use crate::expectation::{read, read_all};
 use headwater_engine::env::sim::{self, FaultOp, SimClock, SimDisk, SimRng};
 use headwater_engine::env::{Env, RealClock};
 use headwater_engine::{
-    Ack, AppendError, Durability, Engine, NewTopic, Offset, Options, Partition, ReadRequest, Stopped, TopicError,
+    Ack, AppendError, Durability, Engine, GatherBounds, NewTopic, Offset, Options, Partition, ReadRequest, Stopped,
+    TopicError,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ fn options(durability: Durability) -> Options {
         retention_interval: Duration::from_millis(10),
         disk_reserve_bytes: 0,
         replay_threads: 1,
+        gathers: GatherBounds { piece: 4096, files: 2, waiting: 8 << 10, readers_stay: Duration::ZERO },
         ..Options::new("data".into())
     }
 }

@@ -12,12 +12,13 @@ use crate::stops::Lookout;
 use headwater_engine::batch;
 use headwater_engine::env::sim::{self, SimClock, SimDisk};
 use headwater_engine::{
-    AppendError, Bounds, DeleteRecordsError, Drive, Durability, Engine, Fatal, NewTopic, Offset, Options, Partition,
-    Pending, ReadError, ReadRequest, TimestampMs, TopicError, Watcher,
+    AppendError, Bounds, DeleteRecordsError, Drive, Durability, Engine, Fatal, GatherBounds, NewTopic, Offset, Options,
+    Partition, Pending, ReadError, ReadRequest, TimestampMs, TopicError, Watcher,
 };
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a run ended early.
 #[derive(Debug)]
@@ -70,6 +71,16 @@ impl Config {
         }
     }
 
+    /// Small pieces, so that many fill; every other seed gathers on behind its readers.
+    fn gathers(&self) -> GatherBounds {
+        GatherBounds {
+            piece: if self.seed % 4 < 2 { 4096 } else { 16 << 10 },
+            files: 3,
+            waiting: 16 << 10,
+            readers_stay: Duration::from_secs(if self.seed % 2 == 0 { 0 } else { 600 }),
+        }
+    }
+
     pub fn options(&self) -> Options {
         Options {
             durability: self.durability,
@@ -79,6 +90,7 @@ impl Config {
             queued_commands_max: self.queued_commands_max,
             disk_reserve_bytes: self.disk_reserve_bytes,
             compaction_map_bytes_max: self.compaction_map_bytes_max,
+            gathers: self.gathers(),
             ..Options::new("data".into())
         }
     }
@@ -629,6 +641,11 @@ impl World {
     /// A retention pass.
     pub fn retain(&mut self) {
         let now = self.now();
+        let handles: Vec<_> = self.model.lock().handles.values().cloned().collect();
+        for partition in handles.iter().flat_map(|topic| topic.partitions().iter().cloned().collect::<Vec<_>>()) {
+            // A machine that stops meanwhile shows when the engine moves next.
+            let _ = read_all(&partition);
+        }
         let mut model = self.model.lock();
         let mut events = Vec::new();
         for (key, topic) in &model.published.topics {
@@ -661,9 +678,23 @@ impl World {
         self.drive.retain();
     }
 
+    /// Has the engine write what it has gathered of a partition, as a read does: nothing may be written while the model is held,
+    /// since each operation of the disk may be looked at.
+    fn settle(&self, partition: &Arc<Partition>) -> Step {
+        let outcome = read_all(partition);
+        self.lookout.check()?;
+        if outcome.is_err() && self.disk.is_stopped() {
+            self.lookout.ended(&self.disk);
+            return Err(End::Stopped);
+        }
+        // Whatever else is wrong, the read that follows says.
+        Ok(())
+    }
+
     /// Reads, and holds what comes against what is published.
     pub fn read(&mut self, key: Key, index: usize, request: &ReadRequest) -> Step {
         let Some(partition) = self.partition(key, index) else { return Ok(()) };
+        self.settle(&partition)?;
         let model = self.model.lock();
         let Some(due) = model.published.partition(key, index) else {
             let outcome = partition.read(request);
@@ -712,6 +743,7 @@ impl World {
     /// Looks for a time, and for the latest time.
     pub fn find_time(&mut self, key: Key, index: usize, at: i64) -> Step {
         let Some(partition) = self.partition(key, index) else { return Ok(()) };
+        self.settle(&partition)?;
         let model = self.model.lock();
         let Some(due) = model.published.partition(key, index) else { return Ok(()) };
         let log_start = partition.bounds().log_start.0;

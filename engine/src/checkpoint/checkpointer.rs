@@ -68,6 +68,11 @@ impl Checkpointer {
                 }
             },
             Phase::Captured(capture, since) => {
+                let is_last = cell.is_draining();
+                for file in shared.files.pieces().files() {
+                    let kept = if is_last { file.gather().settle(&file) } else { file.gather().keep(&file) };
+                    kept.map_err(|error| Fatal::io("writing a segment", &error))?;
+                }
                 shared.env.disk.sync_all().map_err(|error| Fatal::io("syncing the segments", &error))?;
                 self.phase = Phase::Synced(capture, since);
             }

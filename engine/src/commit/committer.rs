@@ -51,6 +51,7 @@ struct SegmentWrite {
     position: u64,
     bytes: Range<usize>,
     is_new: bool,
+    gathers: bool,
 }
 
 struct Round {
@@ -216,6 +217,7 @@ impl Committer {
 
     fn build(&mut self, queued: Vec<Queued>) -> Round {
         let needed: usize = queued.iter().map(|queued| encoded_size_max(&queued.command)).sum();
+        let now = self.cell.shared.env.clock.monotonic();
         let mut buffer = self.device.buffer((block::HEADER_SIZE + needed).next_multiple_of(4096));
         block::begin(&mut buffer);
         let mut writes = Vec::with_capacity(queued.len());
@@ -226,13 +228,20 @@ impl Committer {
                 Command::Barrier => continue,
                 Command::Append(append) => {
                     let bytes = put_append(&mut buffer, append);
+                    let gathers = !append.partition.is_read(now);
                     sync = sync || append.sync;
-                    writes.push(SegmentWrite { file: append.file, position: append.position, bytes, is_new: false });
+                    writes.push(SegmentWrite {
+                        file: append.file,
+                        position: append.position,
+                        bytes,
+                        is_new: false,
+                        gathers,
+                    });
                     entry_count += 1;
                     continue;
                 }
                 Command::Roll { partition, file, base } => {
-                    writes.push(SegmentWrite { file: *file, position: 0, bytes: 0..0, is_new: true });
+                    writes.push(SegmentWrite { file: *file, position: 0, bytes: 0..0, is_new: true, gathers: false });
                     Entry::Roll { partition: partition.id(), file: *file, base: *base }
                 }
                 Command::LogStart { partition, offset } => {
@@ -288,7 +297,7 @@ impl Committer {
             sync,
             is_durable: false,
             end: Place::default(),
-            started: self.cell.shared.env.clock.monotonic(),
+            started: now,
         }
     }
 
@@ -346,10 +355,11 @@ impl Committer {
                 file.own(head.position);
                 file.reserve(end, &self.cell.shared.space);
                 let parts: Vec<_> = piece.iter().map(|write| IoSlice::new(&block[write.bytes.clone()])).collect();
-                file.disk_file()
-                    .write_at(&parts, head.position)
-                    .map_err(|error| Fatal::io("writing a segment", &error))?;
-                self.pace(&file, end);
+                let appended = files.append(&file, &parts, head.position, head.gathers);
+                appended.map_err(|error| Fatal::io("writing a segment", &error))?;
+                if !head.gathers {
+                    self.pace(&file, end);
+                }
             }
         }
         Ok(())

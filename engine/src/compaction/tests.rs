@@ -1,7 +1,7 @@
 //! Passes over real partitions on a simulated disk, against a naive model.
 
 use crate::batch::{self, BatchBuilder, Codec, TimestampType, headers, records_of};
-use crate::engine::{Drive, Engine, Options};
+use crate::engine::{Drive, Engine, GatherBounds, Options};
 use crate::env::Clock;
 use crate::env::sim::{self, SimClock, SimDisk};
 use crate::ids::{Offset, TimestampMs};
@@ -82,6 +82,7 @@ impl Machine {
             wal_size_initial: 1 << 20,
             disk_reserve_bytes: 0,
             compaction_map_bytes_max: map_bytes_max,
+            gathers: GatherBounds { piece: 4096, files: 2, waiting: 8 << 10, readers_stay: Duration::ZERO },
             ..Options::new("data".into())
         };
         let (engine, mut drive) = Machine::open(&disk, &clock, &options);

@@ -109,6 +109,11 @@ impl AlignedBuffer {
         self.len += bytes.len();
     }
 
+    /// Keeps the first `len` bytes, when there are more.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// Overwrites bytes that were appended before, such as a header whose length and checksum are known last.
     ///
     /// # Panics

@@ -35,6 +35,11 @@ pub trait Disk: Send + Sync + 'static {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens an existing file for writes past the page cache, of memory, size and position that are multiples of 4 KiB. Where
+    /// that does not work, for ordinary ones.
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path, OpenMode::Write)
+    }
     /// Whether a file or folder of that name exists.
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Renames a file over another.

@@ -12,6 +12,7 @@ use super::uring::UringDevice;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,6 +36,14 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         open_file(path, mode)
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        match OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path) {
+            Ok(file) => Ok(Arc::new(RealFile::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.open(path, OpenMode::Write),
+            Err(error) => Err(error),
+        }
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

@@ -24,6 +24,8 @@ use crate::settings::Settings;
 use crate::watch::{self, Post};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What every partition of a topic shares with it.
 pub(crate) struct TopicCore {
@@ -46,7 +48,12 @@ pub struct Partition {
     shared: Arc<Shared>,
     front: Mutex<Front>,
     published: Mutex<Published>,
+    /// Milliseconds on the monotonic clock when it was last read.
+    last_read: AtomicU64,
 }
+
+/// It was not read since the start.
+const NEVER: u64 = u64::MAX;
 
 /// Which offsets a reader may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -59,7 +66,23 @@ pub struct Bounds {
     pub last_stable: Offset,
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(NEVER - 1)
+}
+
 impl Partition {
+    /// Somebody reads it.
+    fn note_read(&self) {
+        self.last_read.store(millis(self.shared.env.clock.monotonic()), Ordering::Relaxed);
+    }
+
+    /// Whether it was read lately, so that what is appended had better be in the page cache.
+    pub(crate) fn is_read(&self, now: Duration) -> bool {
+        let last = self.last_read.load(Ordering::Relaxed);
+        let stay = self.shared.options.gathers.readers_stay;
+        last != NEVER && millis(now).saturating_sub(last) < millis(stay)
+    }
+
     pub(crate) fn new(
         id: PartitionId,
         index: u32,
@@ -68,7 +91,15 @@ impl Partition {
         published: Published,
     ) -> Arc<Partition> {
         let front = Front::of(&published);
-        Arc::new(Partition { id, index, topic, shared, front: Mutex::new(front), published: Mutex::new(published) })
+        Arc::new(Partition {
+            id,
+            index,
+            topic,
+            shared,
+            front: Mutex::new(front),
+            published: Mutex::new(published),
+            last_read: AtomicU64::new(NEVER),
+        })
     }
 
     /// Its id, unique for ever.

@@ -167,6 +167,7 @@ impl ColdRead {
 impl Partition {
     /// Reads whole batches from an offset on, without waiting for the medium.
     pub fn read(self: &Arc<Self>, request: &ReadRequest) -> Result<Read, ReadError> {
+        self.note_read();
         Ok(match self.read_with(request, false)? {
             Some(batches) => Read::Ready(batches),
             None => Read::Cold(ColdRead { partition: self.clone(), request: *request }),
@@ -185,6 +186,12 @@ impl Partition {
             None if may_block => files.get(spot.file)?,
             None => return Ok(None),
         };
+        if file.gather().holds(spot.size) {
+            if !may_block {
+                return Ok(None);
+            }
+            file.settle(spot.size)?;
+        }
         let Some(cut) = self.cut(&file, &spot, request, may_block)? else { return Ok(None) };
         let Cut { start, end, base, next } = cut;
         if start == end {

@@ -116,7 +116,7 @@ fn inspect(
     let incarnation = last_incarnation(&header).max(above) + 1;
     let (queue, receiver) = Queue::new(options.queued_commands_max, options.queued_bytes_max);
     let shared = Arc::new(Shared {
-        files: FileTable::new(disk.clone(), folders.segments, options.open_files_max),
+        files: FileTable::new(disk.clone(), folders.segments, options.open_files_max, options.gathers),
         stats: Stats::default(),
         queue,
         space: Space::new(options.disk_reserve_bytes),

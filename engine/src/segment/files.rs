@@ -1,5 +1,6 @@
 //! Open segment files: a bounded cache, least recently used first out. Who still holds a file keeps it open.
 
+use super::gather::{Bounds, Gather, Pieces};
 use super::index::Index;
 use super::walk::{HeaderWalk, WalkError};
 use crate::batch::verify_crc;
@@ -9,7 +10,7 @@ use crate::ids::{Epoch, FileId, Offset, TimestampMs};
 use crate::partition::Sealed;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,7 @@ pub struct SegmentFile {
     dirty_from: AtomicU64,
     /// Pieces below `own_from` whose CRCs were checked since the file was opened.
     verified: Mutex<Vec<u64>>,
+    gather: Gather,
 }
 
 impl SegmentFile {
@@ -51,6 +53,16 @@ impl SegmentFile {
         &self.file
     }
 
+    /// What was appended and may not be in the file yet.
+    pub fn gather(&self) -> &Gather {
+        &self.gather
+    }
+
+    /// Sees to it that the bytes before `end` are in the file. May wait for the medium.
+    pub fn settle(&self, end: u64) -> io::Result<()> {
+        if self.gather.holds(end) { self.gather.settle(self) } else { Ok(()) }
+    }
+
     /// The descriptor, for `sendfile`.
     pub fn raw_fd(&self) -> Option<RawFd> {
         self.file.raw_fd()
@@ -58,11 +70,13 @@ impl SegmentFile {
 
     /// A published range, mapped.
     pub fn slice(&self, position: u64, size: usize) -> io::Result<Bytes> {
+        self.settle(position + size as u64)?;
         self.file.slice(position, size)
     }
 
     /// Fills `out` from `position`; a shorter file is an error.
     pub fn read_exact_at(&self, out: &mut [u8], position: u64) -> io::Result<()> {
+        self.settle(position + out.len() as u64)?;
         let mut filled = 0;
         while filled < out.len() {
             let read = self.file.read_at(&mut out[filled..], position + filled as u64)?;
@@ -203,6 +217,7 @@ pub struct FileTable {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     open: Mutex<lru::LruCache<FileId, Arc<SegmentFile>>>,
+    pieces: Arc<Pieces>,
 }
 
 /// Ids of all segment files that exist in the folder of segments, in order.
@@ -219,13 +234,22 @@ pub fn list(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<FileId>> {
     Ok(ids)
 }
 
+impl Drop for FileTable {
+    /// Files and what they share hold each other while they gather.
+    fn drop(&mut self) {
+        for file in self.pieces.files() {
+            self.pieces.forget(file.id);
+        }
+    }
+}
+
 impl FileTable {
     /// Keeps at most `open_max` files open.
-    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, open_max: usize) -> FileTable {
+    pub fn new(disk: Arc<dyn Disk>, dir: PathBuf, open_max: usize, gathers: Bounds) -> FileTable {
         let bound = std::num::NonZeroUsize::new(open_max.max(4)).unwrap_or(std::num::NonZeroUsize::MIN);
         // The table grows as files are opened: an unbounded cache trimmed by hand does not reserve its bound up front.
         let open = lru::LruCache::unbounded();
-        let mut table = FileTable { disk, dir, open: Mutex::new(open) };
+        let mut table = FileTable { disk, dir, open: Mutex::new(open), pieces: Pieces::new(gathers) };
         table.open.get_mut().resize(bound);
         table
     }
@@ -249,12 +273,30 @@ impl FileTable {
             own_from: AtomicU64::new(own_from),
             dirty_from: AtomicU64::new(u64::MAX),
             verified: Mutex::new(Vec::new()),
+            gather: Gather::new(self.pieces.clone()),
         })
+    }
+
+    /// What the gathering files share.
+    pub fn pieces(&self) -> &Pieces {
+        &self.pieces
+    }
+
+    /// Appends to a file at its end. `gathers`: nobody reads it, so the bytes may wait in memory.
+    pub fn append(
+        &self,
+        file: &Arc<SegmentFile>,
+        parts: &[IoSlice<'_>],
+        position: u64,
+        gathers: bool,
+    ) -> io::Result<()> {
+        file.gather.put(file, &*self.disk, &self.log_path(file.id), parts, position, gathers)
     }
 
     /// The file, if it is open.
     pub fn at_hand(&self, id: FileId) -> Option<Arc<SegmentFile>> {
-        self.open.lock().get(&id).cloned()
+        let open = self.open.lock().get(&id).cloned();
+        open.or_else(|| self.pieces.file(id))
     }
 
     /// The file, opened now if need be. May block.
@@ -299,7 +341,10 @@ impl FileTable {
     /// Finishes a sealed segment: frees what was preallocated, writes its index. Harmless when left undone.
     pub fn seal(&self, segment: &Sealed) -> io::Result<()> {
         let id = segment.file;
-        self.get(id)?.file.set_size(segment.size)?;
+        let file = self.get(id)?;
+        file.settle(segment.size)?;
+        file.file.set_size(segment.size)?;
+        drop(file);
         if !segment.index.is_complete() {
             // The table's file may know an index of its first part only; whoever needs it makes the whole.
             self.open.lock().pop(&id);
@@ -310,7 +355,7 @@ impl FileTable {
             return Ok(());
         }
         let file = self.disk.open(&path, OpenMode::Create)?;
-        file.write_at(&[io::IoSlice::new(&segment.index.encode(segment.next))], 0)
+        file.write_at(&[IoSlice::new(&segment.index.encode(segment.next))], 0)
     }
 
     /// Makes a segment that compaction wrote durable, with its index and their names.
@@ -319,7 +364,7 @@ impl FileTable {
         segment.file.sync()?;
         let path = self.path(id, "index");
         let file = self.disk.open(&path, OpenMode::Create)?;
-        file.write_at(&[io::IoSlice::new(&index.encode(id))], 0)?;
+        file.write_at(&[IoSlice::new(&index.encode(id))], 0)?;
         file.sync()?;
         self.disk.sync_dir(path.parent().unwrap_or(&self.dir))?;
         segment.set_index(index.clone());
@@ -343,6 +388,7 @@ impl FileTable {
     /// Unlinks a segment and its index. Readers that hold the file go on.
     pub fn remove(&self, id: FileId) -> io::Result<()> {
         self.open.lock().pop(&id);
+        self.pieces.forget(id);
         for extension in ["log", "index"] {
             match self.disk.remove(&self.path(id, extension)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -355,6 +401,12 @@ impl FileTable {
     /// Ids of all segment files that exist.
     pub fn list(&self) -> io::Result<Vec<FileId>> {
         list(&*self.disk, &self.dir)
+    }
+
+    /// The file leaves the table, as one that was not used for long does.
+    #[cfg(test)]
+    pub fn close(&self, id: FileId) {
+        self.open.lock().pop(&id);
     }
 
     /// Files open in the table.

@@ -7,6 +7,7 @@
 //! Names: `segments/<low byte of the file id>/<file id>.log`, the index of a sealed segment beside it as `.index`.
 
 pub mod files;
+pub mod gather;
 pub mod index;
 #[cfg(test)]
 mod tests;

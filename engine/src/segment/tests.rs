@@ -1,6 +1,7 @@
 //! The sparse index, and walks over damaged bytes.
 
 use super::files::FileTable;
+use super::gather::Bounds;
 use super::index::{INTERVAL_BYTES, Index, IndexEntry};
 use super::walk::{HeaderWalk, WalkError, verify};
 use crate::batch::BatchBuilder;
@@ -11,6 +12,7 @@ use proptest::prelude::*;
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 const NEXT: FileId = FileId(77);
 
@@ -112,7 +114,12 @@ fn batches(count: i64) -> Vec<u8> {
 fn table(bytes: &[u8]) -> FileTable {
     let disk = SimDisk::new(1);
     disk.create_dir_all(Path::new("segments")).unwrap();
-    let table = FileTable::new(Arc::new(disk.clone()), "segments".into(), 4);
+    let table = FileTable::new(
+        Arc::new(disk.clone()),
+        "segments".into(),
+        4,
+        Bounds { piece: 4096, files: 2, waiting: 8192, readers_stay: Duration::ZERO },
+    );
     table.create(FileId(1)).unwrap().disk_file().write_at(&[IoSlice::new(bytes)], 0).unwrap();
     table
 }

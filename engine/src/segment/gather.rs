@@ -1,0 +1,385 @@
+//! Gathering: what is appended to a segment that nobody reads waits in memory until it fills a piece, which then goes to the
+//! medium past the page cache.
+//!
+//! A page cache write of a batch costs more CPU time than all else that is done with it. For readers it is worth that: they find
+//! the bytes in memory. Where nobody reads, a piece of aligned bytes written directly costs a fifth of it, and pushes nothing
+//! out of the page cache that others want. Nothing is at stake meanwhile: acknowledged bytes are in the WAL, and a checkpoint writes
+//! what is gathered before it lets the WAL go.
+//!
+//! Whoever comes to read gathered bytes after all has them written first ([`Gather::settle`]); the file's own methods see to it.
+//!
+//! Only the committer appends. Pieces are written by whoever comes first: the thread for pieces, a reader, a checkpoint, or
+//! the committer itself when too many wait; one at a time for each file, in order.
+
+use super::files::SegmentFile;
+use crate::env::{AlignedBuffer, Disk, DiskFile};
+use crate::ids::FileId;
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Direct writes start and end at multiples of this.
+const UNIT: usize = 4096;
+/// Pieces that are written with one call.
+const PIECES_PER_WRITE: usize = 4;
+/// Written pieces whose memory is kept for the next ones.
+const SPARE_MAX: usize = 16;
+
+/// What bounds gathering.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes of a piece, a multiple of 4 KiB.
+    pub piece: usize,
+    /// Files that gather at a time.
+    pub files: usize,
+    /// Bytes of full pieces that may wait to be written; the committer writes the next ones itself.
+    pub waiting: usize,
+    /// Who read a partition is expected again for so long: it does not gather.
+    pub readers_stay: Duration,
+}
+
+/// Bytes on their way to the place in the file where they begin.
+struct Piece {
+    start: u64,
+    buffer: AlignedBuffer,
+    /// How many of its bytes a checkpoint has written.
+    kept: usize,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.start + self.buffer.len() as u64
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// The file, opened for direct writes; while it gathers.
+    direct: Option<Arc<dyn DiskFile>>,
+    filling: Option<Piece>,
+    full: VecDeque<Piece>,
+}
+
+impl State {
+    fn held_from(&self) -> u64 {
+        self.full.front().or(self.filling.as_ref()).map_or(u64::MAX, |piece| piece.start)
+    }
+}
+
+/// What a file has gathered.
+pub struct Gather {
+    state: Mutex<State>,
+    /// Held while pieces are written.
+    writing: Mutex<()>,
+    /// Bytes from here on may be in memory alone.
+    held_from: AtomicU64,
+    pieces: Arc<Pieces>,
+}
+
+/// What the gathering files share.
+pub struct Pieces {
+    bounds: Bounds,
+    /// The files that gather. They stay at hand until they have settled.
+    files: Mutex<BTreeMap<FileId, Arc<SegmentFile>>>,
+    spare: Mutex<Vec<AlignedBuffer>>,
+    waiting: AtomicUsize,
+    /// Files with full pieces.
+    due: Mutex<VecDeque<Arc<SegmentFile>>>,
+    bell: Condvar,
+    /// Why a piece could not be written, whoever met it: the engine stops then.
+    failure: Mutex<Option<io::Error>>,
+}
+
+impl Pieces {
+    pub fn new(bounds: Bounds) -> Arc<Pieces> {
+        Arc::new(Pieces {
+            bounds,
+            files: Mutex::default(),
+            spare: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            due: Mutex::default(),
+            bell: Condvar::new(),
+            failure: Mutex::default(),
+        })
+    }
+
+    /// A file that gathers.
+    pub fn file(&self, id: FileId) -> Option<Arc<SegmentFile>> {
+        self.files.lock().get(&id).cloned()
+    }
+
+    /// All of them.
+    pub fn files(&self) -> Vec<Arc<SegmentFile>> {
+        self.files.lock().values().cloned().collect()
+    }
+
+    /// The file is gone: what it gathered is of no use.
+    pub fn forget(&self, id: FileId) {
+        let file = self.files.lock().remove(&id);
+        if let Some(file) = file {
+            file.gather().discard();
+        }
+    }
+
+    /// Waits for a file with full pieces.
+    pub fn next_due(&self, at_most: Duration) -> Option<Arc<SegmentFile>> {
+        let mut due = self.due.lock();
+        if due.is_empty() {
+            self.bell.wait_for(&mut due, at_most);
+        }
+        due.pop_front()
+    }
+
+    /// A write failed, perhaps one that a reader made. Told once.
+    pub fn check(&self) -> io::Result<()> {
+        self.failure.lock().take().map_or(Ok(()), Err)
+    }
+
+    fn is_due(&self, file: &Arc<SegmentFile>) {
+        self.due.lock().push_back(file.clone());
+        self.bell.notify_one();
+    }
+
+    fn buffer(&self) -> AlignedBuffer {
+        let spare = self.spare.lock().pop();
+        spare.unwrap_or_else(|| AlignedBuffer::with_capacity(self.bounds.piece))
+    }
+
+    fn give_back(&self, mut buffer: AlignedBuffer) {
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE_MAX {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
+}
+
+/// Parts of what is to be written, taken from the front.
+struct Parts<'a> {
+    parts: &'a [IoSlice<'a>],
+    /// Bytes of the first that were taken.
+    taken: usize,
+    left: usize,
+}
+
+impl<'a> Parts<'a> {
+    fn new(parts: &'a [IoSlice<'a>]) -> Parts<'a> {
+        Parts { parts, taken: 0, left: parts.iter().map(|part| part.len()).sum() }
+    }
+
+    /// The next bytes, at most so many.
+    fn next(&mut self, at_most: usize) -> Option<&'a [u8]> {
+        let first: &'a [u8] = self.parts.first()?;
+        let rest = first.get(self.taken..).unwrap_or_default();
+        let size = rest.len().min(at_most);
+        self.taken += size;
+        self.left -= size;
+        if self.taken == first.len() {
+            (self.parts, self.taken) = (self.parts.get(1..).unwrap_or_default(), 0);
+        }
+        Some(&rest[..size])
+    }
+
+    /// The next bytes in as few slices as can be, at most so many bytes.
+    fn next_all(&mut self, mut at_most: usize) -> Vec<IoSlice<'a>> {
+        let mut all = Vec::new();
+        while at_most > 0
+            && let Some(next) = self.next(at_most)
+        {
+            at_most -= next.len();
+            all.push(IoSlice::new(next));
+        }
+        all
+    }
+}
+
+impl Gather {
+    pub fn new(pieces: Arc<Pieces>) -> Gather {
+        Gather { state: Mutex::default(), writing: Mutex::default(), held_from: AtomicU64::new(u64::MAX), pieces }
+    }
+
+    /// Whether bytes before `end` may be in memory alone.
+    pub fn holds(&self, end: u64) -> bool {
+        end > self.held_from.load(Ordering::Acquire)
+    }
+
+    /// Puts bytes at the end of the file, which is `position`: gathers them when `gathers` says so and there is room, else writes
+    /// them.
+    pub fn put(
+        &self,
+        file: &Arc<SegmentFile>,
+        disk: &dyn Disk,
+        path: &Path,
+        parts: &[IoSlice<'_>],
+        position: u64,
+        gathers: bool,
+    ) -> io::Result<()> {
+        let piece = self.pieces.bounds.piece as u64;
+        let (mut parts, mut position) = (Parts::new(parts), position);
+        let mut fills = false;
+        if !gathers {
+            self.settle(file)?;
+        }
+        while parts.left > 0 {
+            let mut state = self.state.lock();
+            if state.filling.is_none()
+                && gathers
+                && position.is_multiple_of(piece)
+                && self.begin(&mut state, file, disk, path)
+            {
+                state.filling = Some(Piece { start: position, buffer: self.pieces.buffer(), kept: 0 });
+                self.held_from.fetch_min(position, Ordering::Release);
+            }
+            let Some(filling) = &mut state.filling else {
+                drop(state);
+                // What was gathered stands before it in the file.
+                self.settle(file)?;
+                let to_boundary = usize::try_from(piece - position % piece).unwrap_or(usize::MAX);
+                let next = parts.next_all(if gathers { to_boundary } else { usize::MAX });
+                let size: usize = next.iter().map(|part| part.len()).sum();
+                file.disk_file().write_at(&next, position)?;
+                position += size as u64;
+                continue;
+            };
+            while filling.buffer.len() < self.pieces.bounds.piece
+                && let Some(next) = parts.next(self.pieces.bounds.piece - filling.buffer.len())
+            {
+                filling.buffer.extend_from_slice(next);
+            }
+            position = filling.end();
+            if filling.buffer.len() == self.pieces.bounds.piece {
+                let full = state.filling.take();
+                state.full.extend(full);
+                self.pieces.waiting.fetch_add(self.pieces.bounds.piece, Ordering::Relaxed);
+                fills = true;
+            }
+        }
+        if fills && self.pieces.waiting.load(Ordering::Relaxed) > self.pieces.bounds.waiting {
+            self.write_full(file)?;
+        } else if fills {
+            self.pieces.is_due(file);
+        }
+        Ok(())
+    }
+
+    /// Whether the file gathers, from now on if need be.
+    fn begin(&self, state: &mut State, file: &Arc<SegmentFile>, disk: &dyn Disk, path: &Path) -> bool {
+        if state.direct.is_some() {
+            return true;
+        }
+        let mut files = self.pieces.files.lock();
+        if files.len() >= self.pieces.bounds.files {
+            return false;
+        }
+        let Ok(direct) = disk.open_direct(path) else { return false };
+        files.insert(file.id(), file.clone());
+        state.direct = Some(direct);
+        true
+    }
+
+    /// Writes the full pieces.
+    pub fn write_full(&self, file: &SegmentFile) -> io::Result<()> {
+        let writing = self.writing.lock();
+        while self.write_next(file)? {}
+        drop(writing);
+        Ok(())
+    }
+
+    /// Writes the first full pieces; false when there are none. `writing` is held.
+    fn write_next(&self, file: &SegmentFile) -> io::Result<bool> {
+        let mut state = self.state.lock();
+        let is_whole = |piece: &Piece| piece.buffer.len().is_multiple_of(UNIT);
+        let count = state.full.iter().take(PIECES_PER_WRITE).take_while(|piece| is_whole(piece)).count();
+        let taken = count.max(1).min(state.full.len());
+        let pieces: Vec<Piece> = state.full.drain(..taken).collect();
+        let Some(first) = pieces.first() else { return Ok(false) };
+        let direct = state.direct.clone().filter(|_| count > 0);
+        drop(state);
+        let parts: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece.buffer.as_slice())).collect();
+        let written = direct.as_ref().unwrap_or(file.disk_file()).write_at(&parts, first.start);
+        drop(parts);
+        let mut state = self.state.lock();
+        if let Err(error) = written {
+            // They are still the only ones beside the WAL.
+            for piece in pieces.into_iter().rev() {
+                state.full.push_front(piece);
+            }
+            let told = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            *self.pieces.failure.lock() = Some(told);
+            return Err(error);
+        }
+        self.held_from.store(state.held_from(), Ordering::Release);
+        drop(state);
+        for piece in pieces {
+            if piece.buffer.len() == self.pieces.bounds.piece {
+                self.pieces.waiting.fetch_sub(piece.buffer.len(), Ordering::Relaxed);
+            }
+            self.pieces.give_back(piece.buffer);
+        }
+        Ok(true)
+    }
+
+    /// Writes all that is gathered, for readers. The file gathers no longer.
+    pub fn settle(&self, file: &SegmentFile) -> io::Result<()> {
+        if self.held_from.load(Ordering::Acquire) == u64::MAX && self.state.lock().direct.is_none() {
+            return Ok(());
+        }
+        let writing = self.writing.lock();
+        loop {
+            {
+                let mut state = self.state.lock();
+                let filling = state.filling.take();
+                state.full.extend(filling);
+                if state.full.is_empty() {
+                    state.direct = None;
+                    self.pieces.files.lock().remove(&file.id());
+                    drop(writing);
+                    return Ok(());
+                }
+            }
+            self.write_next(file)?;
+        }
+    }
+
+    /// Writes all that is gathered, so that a sync makes it durable, and goes on gathering; a file that nothing came to since
+    /// the last time settles instead.
+    pub fn keep(&self, file: &SegmentFile) -> io::Result<()> {
+        let writing = self.writing.lock();
+        while self.write_next(file)? {}
+        let mut state = self.state.lock();
+        let is_idle = state.filling.as_ref().is_none_or(|filling| filling.kept == filling.buffer.len());
+        if is_idle {
+            drop(state);
+            drop(writing);
+            return self.settle(file);
+        }
+        let State { direct: Some(direct), filling: Some(filling), .. } = &mut *state else { return Ok(()) };
+        let size = filling.buffer.len();
+        // Whole units; what follows its bytes in the last is written over when they come, and read by nobody until then. The
+        // committer waits for this moment, when it comes to this very file.
+        let from = filling.kept / UNIT * UNIT;
+        filling.buffer.pad_to(UNIT);
+        let padded = filling.buffer.as_slice().get(from..).unwrap_or_default();
+        let written = direct.write_at(&[IoSlice::new(padded)], filling.start + from as u64);
+        filling.buffer.truncate(size);
+        written?;
+        filling.kept = size;
+        Ok(())
+    }
+
+    fn discard(&self) {
+        let _writing = self.writing.lock();
+        let mut state = self.state.lock();
+        let full = state.full.iter().filter(|piece| piece.buffer.len() == self.pieces.bounds.piece).count();
+        self.pieces.waiting.fetch_sub(full * self.pieces.bounds.piece, Ordering::Relaxed);
+        *state = State::default();
+        self.held_from.store(u64::MAX, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests;
