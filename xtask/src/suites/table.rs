@@ -47,6 +47,8 @@ pub enum Run {
     Reference,
     /// The golden cases live against Headwater and Apache Kafka, their answers compared.
     Differential,
+    /// The container image: the static binary built, its layout made, checked and run.
+    Image,
     /// The benchmark that runs Headwater and Apache Kafka side by side, with these arguments.
     Comparison { arguments: &'static [&'static str] },
 }
@@ -243,6 +245,14 @@ pub const SUITES: &[Suite] = &[
         needs: &[PYTHON, BASH],
         minutes_max: 10,
         run: Run::Client(Client::Python { program: "tests/clients/event-sourcing/suite.py", packages: PACKAGES }),
+    },
+    Suite {
+        name: "image",
+        about: "the container image made without a container program: digests, a static binary that runs",
+        tier: Tier::Long,
+        needs: &[],
+        minutes_max: 15,
+        run: Run::Image,
     },
     Suite {
         name: "reference",
