@@ -164,6 +164,14 @@ pub const SUITES: &[Suite] = &[
         run: Run::CargoTest { arguments: &["--package", "headwater-protocol-kafka", "--test", "mutated"] },
     },
     Suite {
+        name: "deploy",
+        about: "the files under deploy/ against a running server: queries, alerts, unit, container",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 10,
+        run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "deploy"] },
+    },
+    Suite {
         name: "kafka-python",
         about: "the pure Python Kafka client",
         tier: Tier::Short,
