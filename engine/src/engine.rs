@@ -415,6 +415,8 @@ impl Engine {
             open_files: shared.files.open_count() as u64,
             topics: self.topics().len() as u64,
             partitions: self.partition_count() as u64,
+            disk_free: shared.space.free(),
+            disk_reserve: shared.options.disk_reserve_bytes,
             is_disk_short: shared.space.is_short(),
         }
     }

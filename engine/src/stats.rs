@@ -137,6 +137,10 @@ pub struct StatsSnapshot {
     pub topics: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Free bytes on the disk, less what was admitted and is not written yet.
+    pub disk_free: u64,
+    /// Free bytes below which producers are refused.
+    pub disk_reserve: u64,
     /// Whether producers are refused because the disk is nearly full.
     pub is_disk_short: bool,
 }

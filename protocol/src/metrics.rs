@@ -243,6 +243,7 @@ impl Metrics {
             bytes_sent_mapped: load(&self.traffic.mapped),
             bytes_sent_sendfile: load(&self.traffic.sendfile),
             request_memory: self.budget.get().map_or(0, |budget| budget.used()),
+            request_memory_max: self.budget.get().map(|budget| budget.max()),
             connections_open: load(&self.connections_open),
             connections_accepted: load(&self.connections_accepted),
             connections_over_bound: load(&self.connections_over_bound),
@@ -266,8 +267,10 @@ pub struct Snapshot {
     pub bytes_sent_mapped: u64,
     /// Record bytes sent by `sendfile`.
     pub bytes_sent_sendfile: u64,
-    /// Memory that requests and their answers take now.
+    /// Memory that requests take now.
     pub request_memory: u64,
+    /// Memory that they may take; none for a listener without such a bound.
+    pub request_memory_max: Option<u64>,
     /// Connections open now.
     pub connections_open: u64,
     /// Connections taken since the start.

@@ -2,7 +2,7 @@
 //! `config::options`.
 
 use crate::client::Cluster;
-use crate::command::{check, completion, config, consume, docs, group, log, produce, replay, topic};
+use crate::command::{check, completion, config, consume, docs, group, health, log, produce, replay, topic};
 use crate::config::ConfigArgs;
 use crate::exit::Failure;
 use crate::output::Output;
@@ -43,6 +43,8 @@ pub enum Command {
     /// Look into the files of a log
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Ask whether a server is well, for supervisors and health checks
+    Health(health::HealthArgs),
     /// Verify a data folder while no server uses it
     Check(check::CheckArgs),
     /// Print a script that completes this command line in a shell
@@ -85,7 +87,8 @@ impl Asking {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// Reads a time in seconds.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "is not a number of seconds".to_owned())?;
     if !(0.001..=86_400.0).contains(&seconds) {
         return Err("must lie between 0.001 and 86400 seconds".to_owned());

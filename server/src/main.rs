@@ -41,6 +41,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Replay(args) => command::replay::run(args),
         Command::Group(command) => command::group::run(command),
         Command::Log(command) => command::log::run(&command),
+        Command::Health(args) => command::run_async(command::health::run(args)),
         Command::Check(args) => command::check::run(&args),
         Command::Completion(args) => command::completion::run(&args),
         Command::Docs(command) => command::docs::run(command),

@@ -52,6 +52,12 @@ pub fn cpu_seconds() -> Option<f64> {
     Some(clock.tv_sec as f64 + clock.tv_nsec as f64 / 1e9)
 }
 
+/// Unix time in seconds.
+pub fn unix_seconds() -> f64 {
+    let clock = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    clock.tv_sec as f64 + clock.tv_nsec as f64 / 1e9
+}
+
 /// Memory maps that the process may have.
 pub fn maps_max() -> u64 {
     const USUAL: u64 = 65_530;

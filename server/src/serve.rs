@@ -56,7 +56,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let (admin_trigger, admin_shutdown) = Trigger::new();
     let kafka_metrics = Arc::new(kafka::metrics());
     let admin_metrics = Arc::new(Metrics::new("admin", []));
-    let sources = Sources { listeners: vec![kafka_metrics.clone(), admin_metrics.clone()], descriptors_max };
+    let listeners = vec![kafka_metrics.clone(), admin_metrics.clone()];
+    let sources = Sources { listeners, descriptors_max, started: process::unix_seconds() };
     let admin = Admin::new(Hosts::new(&config.admin_hosts, &config.admin.host), sources, kafka_shutdown.clone());
     let admin_task = tokio::spawn(admin.clone().run(ports.admin, admin_shutdown, admin_metrics));
 

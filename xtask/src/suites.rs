@@ -11,8 +11,8 @@ mod ports;
 mod rust;
 mod table;
 
-use crate::command;
 use crate::workspace::Workspace;
+use crate::{command, image};
 use anyhow::{Result, bail};
 use counts::Counts;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     let suites = chosen(options)?;
     let no_server = |suite: &Suite| match suite.run {
         Run::Client(_) => options.bootstrap.is_some(),
-        Run::Reference => true,
+        Run::Reference | Run::Image => true,
         Run::CargoTest { .. } | Run::Differential | Run::Comparison { .. } => false,
     };
     let server =
@@ -114,6 +114,17 @@ fn chosen(options: &Options) -> Result<Vec<&'static Suite>> {
     named.collect()
 }
 
+/// The container image, from the build to a run of what is in it.
+fn image(job: &Job<'_>) -> Result<Counts> {
+    let (layout, root) = (job.scratch().join("image"), job.scratch().join("root"));
+    let _none_yet = std::fs::remove_dir_all(job.scratch());
+    image::make(job.workspace, &image::build(job.workspace)?, &layout)?;
+    let version = image::verify(&layout, &root)?;
+    std::fs::remove_dir_all(job.scratch())?;
+    anyhow::ensure!(version.starts_with("headwater "), "the binary in the image says {version}");
+    Ok(Counts::PASSED)
+}
+
 fn run_suite(suite: &Suite, job: &Job<'_>) -> Counts {
     let missing: Vec<&str> = suite.needs.iter().filter(|tool| !tool.is_there()).map(Tool::name).collect();
     if !missing.is_empty() {
@@ -127,6 +138,7 @@ fn run_suite(suite: &Suite, job: &Job<'_>) -> Counts {
         Run::Client(client) => client::run(job, client),
         Run::Reference => peer::reference(job),
         Run::Differential => peer::differential(job),
+        Run::Image => image(job),
         Run::Comparison { arguments } => peer::comparison(job, arguments),
     };
     let counts = match result {

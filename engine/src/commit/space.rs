@@ -28,6 +28,11 @@ impl Space {
         Ok(())
     }
 
+    /// Free bytes, as far as is known; none before the disk was asked.
+    pub fn free(&self) -> u64 {
+        u64::try_from(self.free.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
     /// Whether `size` bytes, of records or of room made for them ahead, leave the reserve untouched.
     pub fn admit(&self, size: u64) -> bool {
         self.admit_down_to(size, self.reserve)

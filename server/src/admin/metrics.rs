@@ -19,6 +19,8 @@ pub struct Sources {
     pub listeners: Vec<Arc<Metrics>>,
     /// Descriptors that the process may open.
     pub descriptors_max: u64,
+    /// When the process started, in seconds of Unix time.
+    pub started: f64,
 }
 
 /// The page.
@@ -32,6 +34,7 @@ pub fn page(sources: &Sources, engine: Option<&Engine>) -> Result<String, fmt::E
         heads,
         engine,
         descriptors_max: sources.descriptors_max,
+        started: sources.started,
     }));
     let mut page = String::new();
     encode(&mut page, &registry)?;
@@ -46,6 +49,7 @@ struct Moment {
     heads: Vec<HeadFamily>,
     engine: Option<headwater_engine::StatsSnapshot>,
     descriptors_max: u64,
+    started: f64,
 }
 
 type Labels<'a> = &'a [(&'static str, &'a str)];
@@ -133,6 +137,16 @@ impl Moment {
         for (labels, count) in by_listener(|listener| listener.connections_over_bound) {
             refused.counter(&labels, count)?;
         }
+        let bounded = || self.listeners.iter().filter_map(|listener| Some((listener, listener.request_memory_max?)));
+        let mut used = page.family("request_memory_bytes", "Memory that requests take now", MetricType::Gauge)?;
+        for (listener, _) in bounded() {
+            used.gauge(&[("protocol", listener.protocol)], listener.request_memory)?;
+        }
+        let help = "Memory that requests may take together; further ones wait";
+        let mut bound = page.family("request_memory_max_bytes", help, MetricType::Gauge)?;
+        for (listener, max) in bounded() {
+            bound.gauge(&[("protocol", listener.protocol)], max)?;
+        }
         let mut ended = page.family("connections_ended", "Connections that ended, by reason", MetricType::Counter)?;
         for listener in &self.listeners {
             for (how, count) in &listener.connections_ended {
@@ -167,6 +181,9 @@ impl Moment {
             page.gauge("open_descriptors", "Descriptors open in the process", &[(&[], count)])?;
         }
         page.gauge("open_descriptors_max", "Descriptors that the process may open", &[(&[], self.descriptors_max)])?;
+        let mut started =
+            page.family("start_time_seconds", "When the process started, in Unix time", MetricType::Gauge)?;
+        started.with(&[], |metric| metric.encode_gauge(&self.started))?;
         match process::cpu_seconds() {
             Some(seconds) => page.counter("cpu_seconds", "Processor time used", seconds),
             None => Ok(()),
@@ -208,6 +225,10 @@ fn log(engine: &headwater_engine::StatsSnapshot, page: &mut Page<'_>) -> Result<
     page.gauge("topics", "Topics", &[(&[], engine.topics)])?;
     page.gauge("partitions", "Partitions", &[(&[], engine.partitions)])?;
     page.gauge("open_segment_files", "Segment files open", &[(&[], engine.open_files)])?;
+    let help = "Free bytes on the disk, less what was taken and is not written yet";
+    page.gauge("disk_free_bytes", help, &[(&[], engine.disk_free)])?;
+    let help = "Free bytes below which producers are refused";
+    page.gauge("disk_reserve_bytes", help, &[(&[], engine.disk_reserve)])?;
     let short = u64::from(engine.is_disk_short);
     page.gauge("disk_short", "1 while producers are refused because the disk is nearly full", &[(&[], short)])
 }
@@ -289,7 +310,7 @@ mod tests {
             let values = vec![(vec![("group", "g".to_owned())], 7)];
             vec![HeadFamily { name: "group_lag", help: "How far behind", is_counter: false, values }]
         }));
-        let page = page(&Sources { listeners: vec![metrics], descriptors_max: 77 }, None).unwrap();
+        let page = page(&Sources { listeners: vec![metrics], descriptors_max: 77, started: 1.5 }, None).unwrap();
         let expected = [
             "headwater_requests_total{protocol=\"kafka\",api=\"Produce\",version=\"9\"} 1\n",
             "headwater_request_seconds_count{protocol=\"kafka\",api=\"Produce\"} 1\n",
@@ -298,6 +319,7 @@ mod tests {
             "headwater_request_errors_total{protocol=\"kafka\",api=\"Produce\",error=\"MessageTooLarge\"} 1\n",
             "headwater_received_bytes_total{protocol=\"kafka\"} 123\n",
             "headwater_open_descriptors_max 77\n",
+            "headwater_start_time_seconds 1.5\n",
             "headwater_group_lag{group=\"g\"} 7\n",
         ];
         for line in expected {

@@ -7,6 +7,7 @@ pub mod consume;
 mod data_dir;
 pub mod docs;
 pub mod group;
+pub mod health;
 pub mod log;
 mod place;
 pub mod produce;

@@ -8,6 +8,23 @@ use std::process::Stdio;
 use std::time::Duration;
 
 #[test]
+fn health_is_told_by_the_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    let port = server.admin.rsplit(':').next().unwrap();
+    assert_eq!(run_ok(&["health", "--admin", &format!("127.0.0.1:{port}")], ""), "ready\n");
+    assert_eq!(run_ok(&["health", "--live", "--admin", &format!("0.0.0.0:{port}")], ""), "live\n");
+    // Something else listens there: the Kafka port closes a connection that speaks HTTP.
+    let wrong = run(&["health", "--admin", &server.kafka], "");
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stderr));
+    let address = server.admin.clone();
+    assert_eq!(server.stop(), Some(0));
+    let nobody = run(&["health", "--admin", &address], "");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("cannot ask"), "{}", text(&nobody.stderr));
+}
+
+#[test]
 fn it_serves_keeps_what_it_was_told_and_ends_with_0() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("data");
@@ -32,6 +49,10 @@ fn it_serves_keeps_what_it_was_told_and_ends_with_0() {
         "headwater_appended_records_total 1000\n",
         "headwater_topics 1\n",
         "headwater_partitions 3\n",
+        "headwater_disk_reserve_bytes 268435456\n",
+        "headwater_disk_free_bytes ",
+        "headwater_request_memory_max_bytes{protocol=\"kafka\"} 536870912\n",
+        "headwater_start_time_seconds ",
         "headwater_memory_bytes{kind=\"anonymous\"} ",
         "headwater_requests_total{protocol=\"kafka\",api=\"Produce\",",
         "headwater_request_seconds_bucket{le=\"",

@@ -17,6 +17,9 @@ impl Counts {
     /// A suite that this machine cannot run.
     pub const SKIPPED: Counts = Counts { passed: 0, failed: 0, skipped: 1 };
 
+    /// A suite that is one test, and holds.
+    pub const PASSED: Counts = Counts { passed: 1, failed: 0, skipped: 0 };
+
     /// The sum of cargo's `test result: ok. 5 passed; 0 failed; 1 ignored; ...` lines.
     pub fn of_cargo(output: &str) -> Counts {
         let mut sum = Counts::default();

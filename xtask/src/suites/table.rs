@@ -47,6 +47,8 @@ pub enum Run {
     Reference,
     /// The golden cases live against Headwater and Apache Kafka, their answers compared.
     Differential,
+    /// The container image: the static binary built, its layout made, checked and run.
+    Image,
     /// The benchmark that runs Headwater and Apache Kafka side by side, with these arguments.
     Comparison { arguments: &'static [&'static str] },
 }
@@ -162,6 +164,14 @@ pub const SUITES: &[Suite] = &[
         run: Run::CargoTest { arguments: &["--package", "headwater-protocol-kafka", "--test", "mutated"] },
     },
     Suite {
+        name: "deploy",
+        about: "the files under deploy/ against a running server: queries, alerts, unit, container",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 10,
+        run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "deploy"] },
+    },
+    Suite {
         name: "kafka-python",
         about: "the pure Python Kafka client",
         tier: Tier::Short,
@@ -243,6 +253,14 @@ pub const SUITES: &[Suite] = &[
         needs: &[PYTHON, BASH],
         minutes_max: 10,
         run: Run::Client(Client::Python { program: "tests/clients/event-sourcing/suite.py", packages: PACKAGES }),
+    },
+    Suite {
+        name: "image",
+        about: "the container image made without a container program: digests, a static binary that runs",
+        tier: Tier::Long,
+        needs: &[],
+        minutes_max: 15,
+        run: Run::Image,
     },
     Suite {
         name: "reference",
