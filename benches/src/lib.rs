@@ -6,6 +6,8 @@
 //! - `kload` ([`kafka`]): loads any Kafka broker.
 //! - `compare` ([`compare`]): Headwater and Apache Kafka side by side under the same load.
 //!
+//! Beside them, [`plot`] draws results.
+//!
 //! They measure real time and real disks, so they use the clock and the file system directly and are no part of any
 //! simulation. Nothing here is linked into the server.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures the real clock and the real disk")]
@@ -14,5 +16,6 @@ pub mod compare;
 pub mod kafka;
 pub mod latency;
 pub mod machine;
+pub mod plot;
 pub mod sys;
 pub mod wal;
