@@ -42,6 +42,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Group(command) => command::group::run(command),
         Command::Log(command) => command::log::run(&command),
         Command::Check(args) => command::check::run(&args),
+        Command::Bench(bench) => command::bench::run(&bench),
         Command::Completion(args) => command::completion::run(&args),
         Command::Docs(command) => command::docs::run(command),
     }
