@@ -3,6 +3,7 @@
 //! - [`cli`]: the subcommands of `headwater bench` and their options.
 //! - [`kafka`]: a small Kafka client of its own, cheap for a record, to load any broker.
 //! - [`compare`]: brokers side by side under the same load.
+//! - [`limits`]: what the machine itself can do.
 //! - [`plot`]: results as SVG.
 //! - [`wal`]: how a write reaches the medium, the evidence behind `docs/decisions/0001` and `0002`; a program of its own,
 //!   `wal-bench`.
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod compare;
 pub mod kafka;
 pub mod latency;
+pub mod limits;
 pub mod machine;
 pub mod plot;
 pub mod sys;

@@ -180,9 +180,49 @@ pub fn eventfd() -> io::Result<File> {
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
+/// A file's bytes, mapped to be read.
+///
+/// The file must not be cut while it is mapped: reading what is gone ends the process.
+pub fn map(file: &File) -> io::Result<memmap2::Mmap> {
+    // SAFETY: the files that are mapped are temporary ones of this process, which writes them before and cuts none.
+    unsafe { memmap2::Mmap::map(file) }
+}
+
+/// Copies past the cache: the lines that are written are not fetched first. Elsewhere than on x86-64 an ordinary copy.
+pub fn copy_streaming(from: &[u8], to: &mut Aligned) {
+    let len = from.len().min(to.len());
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+        const PART: usize = size_of::<__m128i>();
+        let (source, target) = (from.as_ptr().cast::<__m128i>(), to.start.cast::<__m128i>());
+        for part in 0..len / PART {
+            // SAFETY: SSE2 is part of x86_64; part `part` lies within both, and the target is aligned to a block.
+            unsafe { _mm_stream_si128(target.add(part), _mm_loadu_si128(source.add(part))) };
+        }
+        // SAFETY: no condition; orders the streamed stores before what follows.
+        unsafe { _mm_sfence() };
+        let rest = len / PART * PART;
+        to[rest..len].copy_from_slice(&from[rest..len]);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    to[..len].copy_from_slice(&from[..len]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_streaming_copy_copies_all_of_it() {
+        let from: Vec<u8> = (0..9001).map(|at| (at % 251) as u8).collect();
+        for len in [0, 1, 15, 16, 17, 4096, 9001] {
+            let mut to = Aligned::new(3 * BLOCK);
+            copy_streaming(&from[..len], &mut to);
+            assert_eq!(&to[..len], &from[..len]);
+            assert!(to[len..].iter().all(|&byte| byte == 0));
+        }
+    }
 
     #[test]
     fn aligned_memory_is_aligned_zeroed_and_writable() {
