@@ -5,6 +5,7 @@ use crate::kafka::Error;
 use crate::limits::{self, Part, Settings, USUAL};
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Measures the machine.
 #[derive(Debug, Args)]
@@ -18,6 +19,9 @@ pub struct LimitsArgs {
     /// How often everything is measured, after a first time that does not count [default: 5, with --quick 3]
     #[arg(long)]
     rounds: Option<usize>,
+    /// Wait for moments at which nobody else uses the machine, and repeat what was disturbed, for at most so long in all
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    calm: u64,
     /// Fewer bytes and rounds, for a first look
     #[arg(long)]
     quick: bool,
@@ -43,6 +47,7 @@ impl LimitsArgs {
             dir: self.dir.clone(),
             parts: self.part.clone(),
             rounds,
+            patience: Duration::from_secs(self.calm),
             quick: self.quick,
             cpus: (first, second),
         };
@@ -64,6 +69,7 @@ impl LimitsArgs {
     fn command(&self, rounds: usize) -> String {
         let parts: Vec<String> = self.part.iter().map(|part| format!("{part:?}").to_lowercase()).collect();
         let quick = if self.quick { " --quick" } else { "" };
-        format!("headwater bench limits --part {} --rounds {rounds}{quick}", parts.join(","))
+        let calm = if self.calm > 0 { format!(" --calm {}", self.calm) } else { String::new() };
+        format!("headwater bench limits --part {} --rounds {rounds}{quick}{calm}", parts.join(","))
     }
 }

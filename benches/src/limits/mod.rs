@@ -21,10 +21,11 @@ pub use report::{Cell, Report, Row, Section};
 
 use crate::machine::{self, Machine};
 use crate::sys;
+use crate::wal::calm::Gate;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -53,6 +54,8 @@ pub struct Settings {
     pub parts: Vec<Part>,
     /// How often.
     pub rounds: usize,
+    /// Wait for moments at which nobody else uses the machine, and repeat what was disturbed, for so long in all.
+    pub patience: Duration,
     /// A first look: an eighth of the bytes.
     pub quick: bool,
     /// The CPUs of the two threads of a connection; the first one does everything else.
@@ -95,8 +98,9 @@ pub fn measure(settings: &Settings) -> io::Result<Report> {
 fn measure_in(settings: &Settings, dir: &Path) -> io::Result<Report> {
     let described = Machine::describe(dir);
     let place =
-        Place { dir: dir.to_owned(), cpus: settings.cpus, bytes: if settings.quick { 64 << 20 } else { 512 << 20 } };
-    let (begun, all_user, own) = (Instant::now(), machine::user_cpu_s(), sys::cpu_time());
+        Place { dir: dir.to_owned(), cpus: settings.cpus, bytes: if settings.quick { 128 << 20 } else { 1 << 30 } };
+    let begun = Usage::now();
+    let mut gate = Gate::new(settings.patience);
     let mut parts = settings.parts.clone();
     parts.sort_unstable();
     parts.dedup();
@@ -109,24 +113,18 @@ fn measure_in(settings: &Settings, dir: &Path) -> io::Result<Report> {
             Part::Answers => ("answers with records of a file", answers::probes(&place)?),
             Part::Buffers => ("socket buffers", buffers::probes(&place)?),
         };
-        sections.push(rounds(title, probes, settings.rounds)?);
+        sections.push(rounds(title, probes, settings.rounds, &mut gate)?);
     }
-    let others = machine::user_cpu_s() - all_user - (sys::cpu_time().user_s - own.user_s);
     let settings = BTreeMap::from([
         ("rounds", settings.rounds.to_string()),
         ("bytes", place.bytes.to_string()),
+        ("disturbed_runs_kept", gate.disturbed.to_string()),
         ("cpus", format!("{}, {}", settings.cpus.0, settings.cpus.1)),
     ]);
-    Ok(Report {
-        commit: machine::commit(),
-        machine: described,
-        settings,
-        others_cpus: (others / begun.elapsed().as_secs_f64()).max(0.0),
-        sections,
-    })
+    Ok(Report { commit: machine::commit(), machine: described, settings, others_cpus: begun.others_cpus(), sections })
 }
 
-fn rounds(title: &'static str, mut probes: Vec<Probe>, rounds: usize) -> io::Result<Section> {
+fn rounds(title: &'static str, mut probes: Vec<Probe>, rounds: usize, gate: &mut Gate) -> io::Result<Section> {
     let mut section = Section::new(title);
     // What a probe finds in its first, unmeasured run warms caches and branches; its rows stand in the order of the list.
     for probe in &mut probes {
@@ -136,12 +134,40 @@ fn rounds(title: &'static str, mut probes: Vec<Probe>, rounds: usize) -> io::Res
         let order: Vec<usize> =
             if round % 2 == 0 { (0..probes.len()).collect() } else { (0..probes.len()).rev().collect() };
         for at in order {
-            section.add(probes[at]()?);
+            loop {
+                gate.wait();
+                let begun = Usage::now();
+                let found = probes[at]()?;
+                if gate.accepts(begun.others_cpus()) {
+                    section.add(found);
+                    break;
+                }
+            }
         }
         eprintln!("{title}: round {} of {rounds} done", round + 1);
     }
     section.sum_up();
     Ok(section)
+}
+
+/// How busy the machine was at a moment.
+struct Usage {
+    at: Instant,
+    all_user_s: f64,
+    own_user_s: f64,
+}
+
+impl Usage {
+    fn now() -> Usage {
+        Usage { at: Instant::now(), all_user_s: machine::user_cpu_s(), own_user_s: sys::cpu_time().user_s }
+    }
+
+    /// CPUs that other processes kept busy in user space since then.
+    fn others_cpus(&self) -> f64 {
+        let now = Usage::now();
+        let others_s = now.all_user_s - self.all_user_s - (now.own_user_s - self.own_user_s);
+        (others_s / (now.at - self.at).as_secs_f64().max(1e-3)).max(0.0)
+    }
 }
 
 /// A figure.
@@ -165,7 +191,7 @@ mod tests {
             answers::probes(&place).unwrap(),
             buffers::probes(&place).unwrap(),
         ] {
-            let section = rounds("test", probes, 1).unwrap();
+            let section = rounds("test", probes, 1, &mut Gate::new(Duration::ZERO)).unwrap();
             assert!(!section.rows.is_empty());
             for row in &section.rows {
                 for cell in &row.cells {

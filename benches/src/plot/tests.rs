@@ -58,7 +58,7 @@ fn a_curve_has_its_nines_its_names_and_its_units() {
 #[test]
 fn equal_nines_have_equal_room() {
     let svg = percentiles("", &[curve("a", &[(90.0, 1.0), (99.0, 1.0), (99.9, 1.0)])]);
-    let line = svg.lines().filter(|line| line.contains("class=\"line")).next_back().unwrap();
+    let line = svg.lines().rfind(|line| line.contains("class=\"line")).unwrap();
     let path = &line[line.find(" d=\"M").unwrap() + 5..];
     let x: Vec<f64> = path.split('L').map(|point| point.split(' ').next().unwrap().parse().unwrap()).collect();
     assert!(((x[1] - x[0]) - (x[2] - x[1])).abs() < 0.3, "{x:?}");
