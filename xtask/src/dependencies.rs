@@ -21,7 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Members that serve nothing, and may name any crate of the product. The binary carries the benchmarks as a command.
-const TOOLS: &[&str] = &["headwater-benches", "headwater-tests", "xtask"];
+const TOOLS: &[&str] = &["headwater-benches", "headwater-micro", "headwater-tests", "xtask"];
 
 /// What breaks a rule.
 pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {

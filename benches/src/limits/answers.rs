@@ -8,7 +8,7 @@ use super::network::{self, Options, connect};
 use super::{Figure, Place, Probe, figure, pinned};
 use crate::latency::Latencies;
 use crate::sys;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sockopt};
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -25,13 +25,14 @@ const CASE_BYTES: usize = 64 << 20;
 const ANSWERS: std::ops::RangeInclusive<usize> = 32..=3000;
 
 /// Ranges in an answer, and bytes of each.
-const CASES: [(usize, usize); 12] = [
+const CASES: [(usize, usize); 13] = [
     (1, 1 << 10),
     (1, 4 << 10),
     (1, 8 << 10),
     (1, 16 << 10),
     (1, 32 << 10),
     (1, 64 << 10),
+    (1, 128 << 10),
     (1, 256 << 10),
     (1, 1 << 20),
     (16, 1 << 10),
@@ -44,6 +45,8 @@ const CASES: [(usize, usize); 12] = [
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     SendFile,
+    /// The same, held back (`TCP_CORK`) until the answer is complete, so that no range is sent off on its own.
+    Corked,
     /// From a map whose pages this process has seen before.
     Mapped,
     /// From a new map: each page is seen for the first time.
@@ -52,8 +55,9 @@ enum Way {
     Read,
 }
 
-const WAYS: [(Way, &str); 4] = [
+const WAYS: [(Way, &str); 5] = [
     (Way::SendFile, "sendfile"),
+    (Way::Corked, "sendfile, corked"),
     (Way::Mapped, "mapped"),
     (Way::MappedFirst, "mapped, first touch"),
     (Way::Read, "read and sent"),
@@ -145,11 +149,17 @@ impl Case<'_> {
                     position - self.bytes
                 })
                 .collect();
-            if way == Way::SendFile {
+            if matches!(way, Way::SendFile | Way::Corked) {
+                if way == Way::Corked {
+                    sockopt::set_tcp_cork(&stream, true)?;
+                }
                 send_all(&stream, &mut [IoSlice::new(&fields)], SendFlags::MORE)?;
                 for &place in &places {
                     send_all(&stream, &mut [IoSlice::new(&fields)], SendFlags::MORE)?;
                     self.send_file(&stream, place)?;
+                }
+                if way == Way::Corked {
+                    sockopt::set_tcp_cork(&stream, false)?;
                 }
                 continue;
             }
