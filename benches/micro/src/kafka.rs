@@ -22,6 +22,8 @@ use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::runtime::Runtime;
 
 const PRODUCE: i16 = 9;
 const FETCH: i16 = 12;
@@ -34,6 +36,7 @@ struct Head {
     ctx: Arc<Context>,
     log: Log,
     budget: Arc<Budget>,
+    runtime: Runtime,
 }
 
 impl Head {
@@ -72,7 +75,7 @@ impl Head {
         };
         let mut running = handler(self.ctx.clone(), call);
         let mut task = std::task::Context::from_waker(Waker::noop());
-        for _ in 0..100 {
+        for _ in 0..1_000 {
             if let Poll::Ready(outcome) = running.as_mut().poll(&mut task) {
                 let mut waiting = match outcome? {
                     Outcome::Done(reply) => return Ok(reply),
@@ -85,6 +88,8 @@ impl Head {
                 };
             }
             self.log.commit()?;
+            // A group's own tasks and timers run here.
+            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
         }
         bail!("the request is not answered")
     }
@@ -108,13 +113,14 @@ fn poll(running: Running) -> Result<Option<Outcome>> {
 pub fn run(harness: &mut Harness, dir: &Path) -> Result<()> {
     // Timers need a runtime to be set in; none of the requests here waits for one.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let _entered = runtime.enter();
+    let handle = runtime.handle().clone();
+    let _entered = handle.enter();
     let log = Log::open(dir)?;
     let mut options = Options { advertised_port: 9092, ..Options::default() };
     options.groups.initial_rebalance_delay_ms = 0;
     options.groups.topic_partitions = 1;
     let ctx = Arc::new(Context::new(log.engine.clone(), options));
-    let mut head = Head { ctx, log, budget: Budget::new(1 << 30) };
+    let mut head = Head { ctx, log, budget: Budget::new(1 << 30), runtime };
     produce(harness, &mut head)?;
     fetch(harness, &mut head)?;
     heartbeat(harness, &mut head)
