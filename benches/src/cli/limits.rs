@@ -58,7 +58,7 @@ impl LimitsArgs {
                 name.push(ending);
                 name
             };
-            let json = serde_json::to_string_pretty(&report).map_err(std::io::Error::from)? + "\n";
+            let json = serde_json::to_string(&report).map_err(std::io::Error::from)? + "\n";
             std::fs::write(beside(".json"), json)?;
             std::fs::write(beside(".md"), report.markdown("Limits of the machine", &self.command(rounds)))?;
         }
