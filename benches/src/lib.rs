@@ -2,6 +2,8 @@
 //!
 //! - [`cli`]: the subcommands of `headwater bench` and their options.
 //! - [`kafka`]: a small Kafka client of its own, cheap for a record, to load any broker.
+//! - [`load`]: producers, consumers, schedules, meters and costs; [`scenario`] puts them together, [`report`] writes what came
+//!   of it.
 //! - [`compare`]: brokers side by side under the same load.
 //! - [`wal`]: how a write reaches the medium, the evidence behind `docs/decisions/0001` and `0002`; a program of its own,
 //!   `wal-bench`.
@@ -15,6 +17,9 @@ pub mod cli;
 pub mod compare;
 pub mod kafka;
 pub mod latency;
+pub mod load;
 pub mod machine;
+pub mod report;
+pub mod scenario;
 pub mod sys;
 pub mod wal;
