@@ -2,9 +2,10 @@
 //!
 //! - [`cli`]: the subcommands of `headwater bench` and their options.
 //! - [`kafka`]: a small Kafka client of its own, cheap for a record, to load any broker.
+//! - [`load`]: producers, consumers, schedules, meters and costs; [`scenario`] puts them together, [`report`] writes what came
+//!   of it.
+//! - [`limits`]: what the machine itself can do; [`plot`]: results as SVG.
 //! - [`compare`]: brokers side by side under the same load.
-//! - [`limits`]: what the machine itself can do.
-//! - [`plot`]: results as SVG.
 //! - [`wal`]: how a write reaches the medium, the evidence behind `docs/decisions/0001` and `0002`; a program of its own,
 //!   `wal-bench`.
 //!
@@ -18,7 +19,10 @@ pub mod compare;
 pub mod kafka;
 pub mod latency;
 pub mod limits;
+pub mod load;
 pub mod machine;
 pub mod plot;
+pub mod report;
+pub mod scenario;
 pub mod sys;
 pub mod wal;

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// Direct I/O wants memory, positions and lengths in multiples of this.
 pub const BLOCK: usize = 4096;
@@ -169,6 +170,44 @@ pub fn terminate(pid: u32) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: plain system call.
     check(unsafe { libc::kill(pid, libc::SIGTERM) })
+}
+
+/// Lets this thread's waits end when they are due, not up to 50 microseconds later.
+pub fn wake_on_time() -> io::Result<()> {
+    // SAFETY: plain system call about this thread, without pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) })
+}
+
+/// What [`wait_ready`] waits for on a descriptor, and what it found.
+#[repr(transparent)]
+pub struct Interest(libc::pollfd);
+
+impl Interest {
+    /// Waits for bytes to read, or for room to write, or for both.
+    #[must_use]
+    pub fn new(of: &impl AsRawFd, read: bool, write: bool) -> Self {
+        let events = if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 };
+        Self(libc::pollfd { fd: of.as_raw_fd(), events, revents: 0 })
+    }
+
+    /// Whether something happened: room, bytes, an end or an error, which the next call on the descriptor tells.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.revents != 0
+    }
+}
+
+/// Waits until one of the descriptors is ready, or for so long.
+pub fn wait_ready(interests: &mut [Interest], most: Duration) -> io::Result<()> {
+    let count = libc::nfds_t::try_from(interests.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let seconds = libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX);
+    let wait = libc::timespec { tv_sec: seconds, tv_nsec: most.subsec_nanos().into() };
+    // SAFETY: Interest is a pollfd and nothing else; slice and time outlive the call; a null mask changes no signal.
+    let result = unsafe { libc::ppoll(interests.as_mut_ptr().cast(), count, &raw const wait, std::ptr::null()) };
+    match check(result) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        other => other,
+    }
 }
 
 /// An eventfd: a counter that a thread waiting in io_uring can be woken by.

@@ -21,7 +21,7 @@ const READY_WAIT: Duration = Duration::from_secs(60);
 const END_WAIT: Duration = Duration::from_secs(30);
 
 /// The server program: `HEADWATER_BIN`, or the one that cargo builds.
-fn program() -> Result<&'static Path> {
+pub fn program() -> Result<&'static Path> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let found = PROGRAM.get_or_init(|| match std::env::var_os("HEADWATER_BIN") {
         Some(path) => Ok(path.into()),

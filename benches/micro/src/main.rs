@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     let Machine { cpu, cores, memory_gib, kernel, file_system, load_at_start } = machine;
     println!(
         "- commit `{}`; {cores} x {cpu}, {memory_gib} GiB, Linux {kernel}, engine on {file_system}; load {} at the start, {} at the end",
-        machine::commit(),
+        machine::commit().unwrap_or_else(|| "unknown".into()),
         short(load_at_start),
         short(machine::load_average()),
     );

@@ -3,6 +3,7 @@
 use super::output::{Output, print};
 use crate::kafka::Error;
 use crate::limits::{self, Part, Settings, USUAL};
+use crate::report::write;
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,9 +29,12 @@ pub struct LimitsArgs {
     /// The CPUs of sender and receiver; everything else runs on the first one
     #[arg(long, value_name = "CPU,CPU", value_delimiter = ',', num_args = 2, default_values_t = [0, 1])]
     cpus: Vec<usize>,
-    /// Also write the result to FILE.json and FILE.md
-    #[arg(long, value_name = "FILE")]
-    save: Option<PathBuf>,
+    /// Also write the result as JSON and Markdown into this folder
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// What those files are called
+    #[arg(long, default_value = "limits")]
+    name: String,
     /// How the result is printed
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -52,24 +56,10 @@ impl LimitsArgs {
             cpus: (first, second),
         };
         let report = limits::measure(&settings)?;
-        if let Some(file) = &self.save {
-            let beside = |ending: &str| {
-                let mut name = file.clone().into_os_string();
-                name.push(ending);
-                name
-            };
-            let json = serde_json::to_string(&report).map_err(std::io::Error::from)? + "\n";
-            std::fs::write(beside(".json"), json)?;
-            std::fs::write(beside(".md"), report.markdown("Limits of the machine", &self.command(rounds)))?;
+        if let Some(out) = &self.out {
+            let base = write(out, &report.about.date, &self.name, &report.markdown(), &report)?;
+            eprintln!("written: {}.json and .md", base.display());
         }
         print(self.output, &report, || format!("{}\n", report.tables()))
-    }
-
-    /// The command without the folders it names, which are nobody's business.
-    fn command(&self, rounds: usize) -> String {
-        let parts: Vec<String> = self.part.iter().map(|part| format!("{part:?}").to_lowercase()).collect();
-        let quick = if self.quick { " --quick" } else { "" };
-        let calm = if self.calm > 0 { format!(" --calm {}", self.calm) } else { String::new() };
-        format!("headwater bench limits --part {} --rounds {rounds}{quick}{calm}", parts.join(","))
     }
 }

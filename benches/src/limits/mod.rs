@@ -19,7 +19,8 @@ mod report;
 
 pub use report::{Cell, Report, Row, Section};
 
-use crate::machine::{self, Machine};
+use crate::machine;
+use crate::report::About;
 use crate::sys;
 use crate::wal::calm::Gate;
 use std::collections::BTreeMap;
@@ -96,7 +97,7 @@ pub fn measure(settings: &Settings) -> io::Result<Report> {
 }
 
 fn measure_in(settings: &Settings, dir: &Path) -> io::Result<Report> {
-    let described = Machine::describe(dir);
+    let about = About::here(dir);
     let place =
         Place { dir: dir.to_owned(), cpus: settings.cpus, bytes: if settings.quick { 128 << 20 } else { 1 << 30 } };
     let begun = Usage::now();
@@ -121,7 +122,7 @@ fn measure_in(settings: &Settings, dir: &Path) -> io::Result<Report> {
         ("disturbed_runs_kept", gate.disturbed.to_string()),
         ("cpus", format!("{}, {}", settings.cpus.0, settings.cpus.1)),
     ]);
-    Ok(Report { commit: machine::commit(), machine: described, settings, others_cpus: begun.others_cpus(), sections })
+    Ok(Report { about, settings, others_cpus: begun.others_cpus(), sections })
 }
 
 fn rounds(title: &'static str, mut probes: Vec<Probe>, rounds: usize, gate: &mut Gate) -> io::Result<Section> {

@@ -2,17 +2,16 @@
 
 use super::Figure;
 use crate::latency::{Spread, short};
-use crate::machine::Machine;
+use crate::report::About;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A whole measurement.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The commit that was measured.
-    pub commit: String,
-    /// Where.
-    pub machine: Machine,
+    /// Where and how.
+    #[serde(flatten)]
+    pub about: About,
     /// How.
     pub settings: BTreeMap<&'static str, String>,
     /// CPUs that other processes kept busy in user space meanwhile.
@@ -119,16 +118,15 @@ impl Report {
         self.sections.iter().map(Section::table).collect::<Vec<_>>().join("\n")
     }
 
-    /// A page for `bench-results/`.
+    /// The result for readers.
     #[must_use]
-    pub fn markdown(&self, title: &str, command: &str) -> String {
-        let Machine { cpu, cores, memory_gib, kernel, file_system, load_at_start } = &self.machine;
+    pub fn markdown(&self) -> String {
         let settings: Vec<String> = self.settings.iter().map(|(key, value)| format!("{key} {value}")).collect();
         format!(
-            "# {title}\n\n- commit `{}`, command `{command}`\n- {cores} x {cpu}, {memory_gib} GiB, Linux {kernel}, {file_system}; load {} at the \
-             start, other processes kept {} CPUs busy meanwhile\n- {}\n\nMedian (least-greatest) of the rounds.\n\n{}",
-            self.commit,
-            short(*load_at_start),
+            "# Limits of the machine, {}\n\n{}- other processes kept {} CPUs busy in user space meanwhile\n- {}\n\nMedian (least-greatest) of \
+             the rounds.\n\n{}",
+            self.about.date,
+            self.about.markdown(),
             short(self.others_cpus),
             settings.join("; "),
             self.tables()
