@@ -1,3 +1,5 @@
+//! What every plot keeps to: well-formed whatever it is given, its names and units there.
+
 use super::*;
 
 /// What of a plot is text, without marks and attributes.
