@@ -48,7 +48,7 @@ pub enum Command {
     Check(check::CheckArgs),
     /// Load a Kafka broker and measure it
     #[command(subcommand)]
-    Bench(Bench),
+    Bench(Box<Bench>),
     /// Print a script that completes this command line in a shell
     Completion(completion::CompletionArgs),
     /// Print a generated page of the documentation

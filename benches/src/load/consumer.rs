@@ -122,7 +122,7 @@ impl Plan {
                 let mut reading = meter.open();
                 reading.latencies.record(sent.elapsed());
                 let (bytes, records) = (walked.bytes, walked.records);
-                reading.counts += Counts { bytes, batch_bytes: bytes, records, requests: 1 };
+                reading.count(run.now_ns(), Counts { bytes, batch_bytes: bytes, records, requests: 1 });
                 drop(reading);
                 if walked.records > 0 {
                     last = Instant::now();
@@ -191,7 +191,9 @@ impl Plan {
                 reading.latencies.record(Duration::from_nanos(now_ns.saturating_sub(due_ns)));
             }
             let (bytes, records) = (walked.bytes, walked.records);
-            reading.counts += Counts { bytes, batch_bytes: bytes, records, requests: 1 };
+            if records > 0 {
+                reading.count(now_ns, Counts { bytes, batch_bytes: bytes, records, requests: 1 });
+            }
             drop(reading);
             if walked.records > 0 {
                 last = Instant::now();

@@ -113,8 +113,9 @@ pub fn ping_pong(produce: &producer::Plan, consume: &consumer::Plan, watch: &Wat
             sent_bytes += batch.value_bytes;
             let mut reading = meter.open();
             reading.latencies.record(took);
-            reading.counts +=
+            let counts =
                 Counts { bytes: batch.value_bytes, batch_bytes: batch.bytes.len() as u64, records, requests: 1 };
+            reading.count(run.now_ns(), counts);
         }
         Ok(())
     });

@@ -59,6 +59,16 @@ pub struct Reading {
     pub counts: Counts,
     /// Latencies since the last sample.
     pub latencies: Latencies,
+    /// When something was counted last, from the start of the phase.
+    pub last_ns: u64,
+}
+
+impl Reading {
+    /// Counts what came at that moment.
+    pub fn count(&mut self, now_ns: u64, counts: Counts) {
+        self.counts += counts;
+        self.last_ns = self.last_ns.max(now_ns);
+    }
 }
 
 impl Meter {
@@ -87,7 +97,8 @@ pub struct Sum {
     counts: Counts,
     latencies: Latencies,
     seconds: Vec<Second>,
-    last_s: f64,
+    sampled_s: f64,
+    last_ns: u64,
 }
 
 /// The same as a result.
@@ -98,7 +109,7 @@ pub struct Flow {
     /// What went through.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Until its last job was done.
+    /// Until something was counted last.
     pub seconds: f64,
     /// Bytes per second, in MB (10^6).
     pub mb_per_s: f64,
@@ -121,10 +132,11 @@ impl Sum {
         for meter in meters {
             let mut reading = meter.open();
             counts += reading.counts;
+            self.last_ns = self.last_ns.max(reading.last_ns);
             reading.latencies.take_into(&mut latencies);
         }
         let new = counts - self.counts;
-        let took = (at_s - self.last_s).max(1e-9);
+        let took = (at_s - self.sampled_s).max(1e-9);
         let second = Second {
             at_s,
             mb_per_s: new.bytes as f64 / 1e6 / took,
@@ -132,14 +144,15 @@ impl Sum {
             latency: latencies.percentiles(),
         };
         self.latencies.add(&latencies);
-        (self.counts, self.last_s) = (counts, at_s);
+        (self.counts, self.sampled_s) = (counts, at_s);
         self.seconds.push(second);
         second
     }
 
-    /// What came of it, after so many seconds.
+    /// What came of it.
     #[must_use]
-    pub fn finish(self, name: &'static str, seconds: f64) -> Flow {
+    pub fn finish(self, name: &'static str) -> Flow {
+        let seconds = self.last_ns as f64 / 1e9;
         Flow {
             name,
             counts: self.counts,
@@ -165,13 +178,13 @@ mod tests {
         for (at_s, ms, bytes) in [(1.0, 10, 1_000_000), (2.0, 100, 3_000_000)] {
             let mut reading = meter.open();
             reading.latencies.record(Duration::from_millis(ms));
-            reading.counts += Counts { bytes, ..Counts::default() };
+            reading.count((at_s * 1e9) as u64, Counts { bytes, ..Counts::default() });
             drop(reading);
             let second = sum.sample([&meter].into_iter(), at_s);
             assert!((second.latency.max_us / 1e3 - ms as f64).abs() < 0.2, "{second:?}");
             assert!((second.mb_per_s - bytes as f64 / 1e6).abs() < 0.01, "{second:?}");
         }
-        let flow = sum.finish("produce", 2.0);
+        let flow = sum.finish("produce");
         assert_eq!((flow.counts.bytes, flow.latencies, flow.over_time.len()), (4_000_000, 2, 2));
         assert!((flow.mb_per_s - 2.0).abs() < 1e-9);
     }

@@ -6,7 +6,7 @@ use crate::kafka::Error;
 use crate::latency::short;
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
@@ -95,7 +95,7 @@ pub fn run(name: &str, jobs: Vec<Job<'_>>, watch: &Watch) -> Result<Phase, Error
         }
     }
     let meters: Vec<(&'static str, Meter)> = jobs.iter().map(|job| (job.flow, Meter::default())).collect();
-    let mut sums: Vec<(Sum, f64)> = flows.iter().map(|_| (Sum::default(), 0.0)).collect();
+    let mut sums: Vec<Sum> = flows.iter().map(|_| Sum::default()).collect();
     let mut leading = jobs.iter().filter(|job| job.leads).count();
     let begin = cost::begin(watch.pid)?;
     let run = Run { begun: Instant::now(), failed: AtomicBool::new(false), over: AtomicBool::new(leading == 0) };
@@ -107,7 +107,7 @@ pub fn run(name: &str, jobs: Vec<Job<'_>>, watch: &Watch) -> Result<Phase, Error
             let (run, done, flow, leads) = (&run, done.clone(), job.flow, job.leads);
             let thread = Builder::new().name(flow.into()).spawn_scoped(scope, move || {
                 // The report is sent also when the work panics, so that nobody waits for it.
-                let mut report = Report { done, flow, leads, error: Some(Error::Answer("a job panicked".into())) };
+                let mut report = Report { done, leads, error: Some(Error::Answer("a job panicked".into())) };
                 report.error = (job.work)(run, meter).err();
                 if report.error.is_some() {
                     run.failed.store(true, Ordering::Relaxed);
@@ -125,15 +125,12 @@ pub fn run(name: &str, jobs: Vec<Job<'_>>, watch: &Watch) -> Result<Phase, Error
         while running > 0 {
             let due = run.begun + Duration::from_secs(tick);
             match ended.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Ended { flow, leads, error }) => {
+                Ok(Ended { leads, error }) => {
                     running -= 1;
                     errors.extend(error);
                     leading -= usize::from(leads);
                     if leading == 0 {
                         run.over.store(true, Ordering::Release);
-                    }
-                    if let Some(at) = flows.iter().position(|name| *name == flow) {
-                        sums[at].1 = run.begun.elapsed().as_secs_f64();
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
@@ -154,36 +151,32 @@ pub fn run(name: &str, jobs: Vec<Job<'_>>, watch: &Watch) -> Result<Phase, Error
     }
     sample(&flows, &mut sums, &meters, seconds);
     thread::sleep(watch.settle);
-    let flows: Vec<Flow> = flows.into_iter().zip(sums).map(|(name, (sum, until))| sum.finish(name, until)).collect();
+    let flows: Vec<Flow> = flows.into_iter().zip(sums).map(|(name, sum)| sum.finish(name)).collect();
     let cost = begin.end(flows.first().map_or(0, |flow| flow.counts.bytes))?;
     Ok(Phase { name: name.into(), seconds, flows, cost })
 }
 
 struct Ended {
-    flow: &'static str,
     leads: bool,
     error: Option<Error>,
 }
 
 struct Report {
-    done: std::sync::mpsc::Sender<Ended>,
-    flow: &'static str,
+    done: Sender<Ended>,
     leads: bool,
     error: Option<Error>,
 }
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let _nobody_waits = self.done.send(Ended { flow: self.flow, leads: self.leads, error: self.error.take() });
+        let _nobody_waits = self.done.send(Ended { leads: self.leads, error: self.error.take() });
     }
 }
 
-fn sample(flows: &[&'static str], sums: &mut [(Sum, f64)], meters: &[(&'static str, Meter)], at_s: f64) -> Vec<Second> {
+fn sample(flows: &[&'static str], sums: &mut [Sum], meters: &[(&'static str, Meter)], at_s: f64) -> Vec<Second> {
     let each = flows.iter().zip(sums);
-    each.map(|(name, (sum, _))| {
-        sum.sample(meters.iter().filter(|(flow, _)| flow == name).map(|(_, meter)| meter), at_s)
-    })
-    .collect()
+    each.map(|(name, sum)| sum.sample(meters.iter().filter(|(flow, _)| flow == name).map(|(_, meter)| meter), at_s))
+        .collect()
 }
 
 /// One line about the last second.

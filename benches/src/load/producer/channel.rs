@@ -238,7 +238,7 @@ impl Channel {
         while self.filled - at >= 4 {
             let mut reader = Reader::new(&self.inbox[at..self.filled]);
             let len = reader.count()?;
-            if len < 4 || len > ANSWER_BYTES_MAX {
+            if !(4..=ANSWER_BYTES_MAX).contains(&len) {
                 return Err(Error::Answer(format!("an answer of {len} bytes")));
             }
             let Ok(answer) = reader.raw(len) else { break };
@@ -267,7 +267,8 @@ impl Channel {
     }
 
     fn count(&self, sent: &Sent, terms: &Terms<'_>, run: &Run, meter: &Meter) {
-        let took = run.now_ns().saturating_sub(sent.from_ns);
+        let now_ns = run.now_ns();
+        let took = now_ns.saturating_sub(sent.from_ns);
         let batches = self.request.partitions() as u64;
         let mut reading = meter.open();
         if terms.linger.is_zero() {
@@ -280,12 +281,13 @@ impl Channel {
                 reading.latencies.record_many(Duration::from_nanos(took + waited), batches);
             }
         }
-        reading.counts += Counts {
+        let counts = Counts {
             bytes: terms.value_bytes * batches,
             batch_bytes: terms.batch_bytes * batches,
             records: terms.records * batches,
             requests: 1,
         };
+        reading.count(now_ns, counts);
     }
 
     /// What to wait for.
