@@ -3,10 +3,10 @@
 #
 #   replay.sh [ROUNDS]     (default 5) prints median, least and most of seconds and of CPU seconds, own and the server's
 #
-# Needs target/release/headwater and target/release/kload. Files lie under target/replay and are deleted at the end.
+# Needs target/release/headwater. Files lie under target/replay and are deleted at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds="${1:-5}" work=target/replay headwater=target/release/headwater kload=target/release/kload
+rounds="${1:-5}" work=target/replay headwater=target/release/headwater
 out="$work/out" port="${PORT:-29750}"
 export HEADWATER_BOOTSTRAP="127.0.0.1:$port"
 
@@ -16,7 +16,7 @@ rm -rf "$work" && mkdir -p "$work"
 server=$!
 trap 'kill "$server"; wait "$server" || true; rm -rf "$work"' EXIT
 until grep -q '^ready' "$work/server.log"; do sleep 0.1; done
-"$kload" --broker "$HEADWATER_BOOTSTRAP" produce --topic big --bytes 1000000000 > "$work/produced" 2>&1
+"$headwater" bench produce --topic big --megabytes 1000 > "$work/produced" 2>&1
 segments=$(find "$work/data/segments" -name '*.log' -size +1M)
 first=$("$headwater" replay big:0 --to 1 --format json -q | sed 's/.*"timestamp":\([0-9]*\).*/\1/')
 
@@ -36,7 +36,7 @@ measure() { # measure NAME COMMAND: one line of name, seconds, own CPU seconds, 
 
 for _ in $(seq "$rounds"); do
   measure cat-of-the-segments "cat $(echo $segments)"
-  measure bare-fetch "$kload --broker $HEADWATER_BOOTSTRAP fetch --topic big"
+  measure bare-fetch "$headwater bench consume --topic big -q"
   measure replay "$headwater replay big -q"
   measure replay-by-time "$headwater replay big -q --from @$first --to 2090-01-01"
   measure replay-key-value "$headwater replay big -q --format key-value"

@@ -12,6 +12,8 @@ pub struct Latencies(Histogram<u64>);
 pub struct Percentiles {
     /// Half are below it.
     pub p50_us: f64,
+    /// Nine of ten are below it.
+    pub p90_us: f64,
     /// 99 of 100 are below it.
     pub p99_us: f64,
     /// 999 of 1,000 are below it.
@@ -40,6 +42,27 @@ impl Latencies {
         self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(Self::MAX_NS));
     }
 
+    /// Adds a latency that so many had.
+    pub fn record_many(&mut self, latency: Duration, count: u64) {
+        self.0.saturating_record_n(u64::try_from(latency.as_nanos()).unwrap_or(Self::MAX_NS), count);
+    }
+
+    /// Takes what it holds and leaves it empty.
+    pub fn take_into(&mut self, other: &mut Self) {
+        other.add(self);
+        self.0.reset();
+    }
+
+    /// Percentiles with their values in milliseconds, closer and closer to 100: what a plot draws.
+    #[must_use]
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let steps = self.0.iter_quantiles(5);
+        steps.map(|step| (step.quantile_iterated_to() * 100.0, step.value_iterated_to() as f64 / 1e6)).collect()
+    }
+
     /// Adds what another histogram holds.
     pub fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("both histograms have the same bounds");
@@ -55,7 +78,13 @@ impl Latencies {
     #[must_use]
     pub fn percentiles(&self) -> Percentiles {
         let at = |quantile: f64| self.0.value_at_quantile(quantile) as f64 / 1e3;
-        Percentiles { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999), max_us: self.0.max() as f64 / 1e3 }
+        Percentiles {
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: self.0.max() as f64 / 1e3,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// Direct I/O wants memory, positions and lengths in multiples of this.
 pub const BLOCK: usize = 4096;
@@ -171,6 +172,44 @@ pub fn terminate(pid: u32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, libc::SIGTERM) })
 }
 
+/// Lets this thread's waits end when they are due, not up to 50 microseconds later.
+pub fn wake_on_time() -> io::Result<()> {
+    // SAFETY: plain system call about this thread, without pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) })
+}
+
+/// What [`wait_ready`] waits for on a descriptor, and what it found.
+#[repr(transparent)]
+pub struct Interest(libc::pollfd);
+
+impl Interest {
+    /// Waits for bytes to read, or for room to write, or for both.
+    #[must_use]
+    pub fn new(of: &impl AsRawFd, read: bool, write: bool) -> Self {
+        let events = if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 };
+        Self(libc::pollfd { fd: of.as_raw_fd(), events, revents: 0 })
+    }
+
+    /// Whether something happened: room, bytes, an end or an error, which the next call on the descriptor tells.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.revents != 0
+    }
+}
+
+/// Waits until one of the descriptors is ready, or for so long.
+pub fn wait_ready(interests: &mut [Interest], most: Duration) -> io::Result<()> {
+    let count = libc::nfds_t::try_from(interests.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let seconds = libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX);
+    let wait = libc::timespec { tv_sec: seconds, tv_nsec: most.subsec_nanos().into() };
+    // SAFETY: Interest is a pollfd and nothing else; slice and time outlive the call; a null mask changes no signal.
+    let result = unsafe { libc::ppoll(interests.as_mut_ptr().cast(), count, &raw const wait, std::ptr::null()) };
+    match check(result) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        other => other,
+    }
+}
+
 /// An eventfd: a counter that a thread waiting in io_uring can be woken by.
 pub fn eventfd() -> io::Result<File> {
     // SAFETY: returns a new descriptor or -1.
@@ -180,9 +219,49 @@ pub fn eventfd() -> io::Result<File> {
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
+/// A file's bytes, mapped to be read.
+///
+/// The file must not be cut while it is mapped: reading what is gone ends the process.
+pub fn map(file: &File) -> io::Result<memmap2::Mmap> {
+    // SAFETY: the files that are mapped are temporary ones of this process, which writes them before and cuts none.
+    unsafe { memmap2::Mmap::map(file) }
+}
+
+/// Copies past the cache: the lines that are written are not fetched first. Elsewhere than on x86-64 an ordinary copy.
+pub fn copy_streaming(from: &[u8], to: &mut Aligned) {
+    let len = from.len().min(to.len());
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+        const PART: usize = size_of::<__m128i>();
+        let (source, target) = (from.as_ptr().cast::<__m128i>(), to.start.cast::<__m128i>());
+        for part in 0..len / PART {
+            // SAFETY: SSE2 is part of x86_64; part `part` lies within both, and the target is aligned to a block.
+            unsafe { _mm_stream_si128(target.add(part), _mm_loadu_si128(source.add(part))) };
+        }
+        // SAFETY: no condition; orders the streamed stores before what follows.
+        unsafe { _mm_sfence() };
+        let rest = len / PART * PART;
+        to[rest..len].copy_from_slice(&from[rest..len]);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    to[..len].copy_from_slice(&from[..len]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_streaming_copy_copies_all_of_it() {
+        let from: Vec<u8> = (0..9001).map(|at| (at % 251) as u8).collect();
+        for len in [0, 1, 15, 16, 17, 4096, 9001] {
+            let mut to = Aligned::new(3 * BLOCK);
+            copy_streaming(&from[..len], &mut to);
+            assert_eq!(&to[..len], &from[..len]);
+            assert!(to[len..].iter().all(|&byte| byte == 0));
+        }
+    }
 
     #[test]
     fn aligned_memory_is_aligned_zeroed_and_writable() {

@@ -7,6 +7,7 @@ use crate::config::ConfigArgs;
 use crate::exit::Failure;
 use crate::output::Output;
 use clap::{Args, Parser, Subcommand};
+use headwater_benches::cli::Bench;
 use std::time::Duration;
 
 /// One durable log with every streaming and queueing API on top of it.
@@ -47,6 +48,9 @@ pub enum Command {
     Health(health::HealthArgs),
     /// Verify a data folder while no server uses it
     Check(check::CheckArgs),
+    /// Load a Kafka broker and measure it
+    #[command(subcommand)]
+    Bench(Box<Bench>),
     /// Print a script that completes this command line in a shell
     Completion(completion::CompletionArgs),
     /// Print a generated page of the documentation

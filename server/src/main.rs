@@ -43,6 +43,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Log(command) => command::log::run(&command),
         Command::Health(args) => command::run_async(command::health::run(args)),
         Command::Check(args) => command::check::run(&args),
+        Command::Bench(bench) => command::bench::run(&bench),
         Command::Completion(args) => command::completion::run(&args),
         Command::Docs(command) => command::docs::run(command),
     }

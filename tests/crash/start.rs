@@ -1,7 +1,9 @@
 //! How long a start takes, and what it costs.
 
 use anyhow::{Context, Result, ensure};
-use headwater_benches::kafka::produce::{self, Plan};
+use headwater_benches::load::phase::Watch;
+use headwater_benches::load::producer::Plan;
+use headwater_benches::scenario;
 use headwater_tests::server::Setup;
 use std::path::Path;
 use std::time::Duration;
@@ -47,20 +49,8 @@ fn measure() -> Result<()> {
     let mut best = (Duration::MAX, Duration::MAX);
     for attempt in 0..3 {
         let server = setup.start()?;
-        let plan = Plan {
-            address: server.kafka,
-            topic: "load".into(),
-            partitions: 16,
-            acks: -1,
-            connections: 4,
-            in_flight: 4,
-            batch_bytes: 64 << 10,
-            record_bytes: 1 << 10,
-            total_bytes: LOAD_BYTES,
-            duration: Duration::ZERO,
-            pid: None,
-        };
-        let load = produce::run(&plan).context("loading")?;
+        let plan = Plan { partitions: 16, total_bytes: LOAD_BYTES, ..Plan::new(server.kafka, "load") };
+        let load = scenario::produce("load", &plan, &Watch::default()).context("loading")?;
         server.kill()?;
         let server = setup.start()?;
         let killed = server.ready_after;
@@ -73,7 +63,7 @@ fn measure() -> Result<()> {
             "after {:.1} GB of load ({:.0} MB/s): ready {killed:.0?} after a kill ({memory:.1} MiB); ended in {ended:.0?}; \
              ready {clean:.0?} after that",
             f64::from(attempt + 1) * LOAD_BYTES as f64 / 1e9,
-            load.mb_per_s
+            load.flows[0].mb_per_s
         );
         best = (best.0.min(killed), best.1.min(clean));
         if best.0 < LOADED_READY_MAX && best.1 < LOADED_READY_MAX {

@@ -17,11 +17,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("headwater-engine", &[]),
     ("headwater-protocol", &["headwater-engine"]),
     ("headwater-protocol-kafka", &["headwater-protocol", "headwater-engine"]),
-    ("headwater", &["headwater-protocol-kafka", "headwater-protocol", "headwater-engine"]),
+    ("headwater", &["headwater-protocol-kafka", "headwater-protocol", "headwater-engine", "headwater-benches"]),
 ];
 
-/// Members that are no part of the product, and may name any crate of it.
-const TOOLS: &[&str] = &["headwater-benches", "headwater-tests", "xtask"];
+/// Members that serve nothing, and may name any crate of the product. The binary carries the benchmarks as a command.
+const TOOLS: &[&str] = &["headwater-benches", "headwater-micro", "headwater-tests", "xtask"];
 
 /// What breaks a rule.
 pub fn findings(workspace: &Workspace) -> Result<Vec<String>> {

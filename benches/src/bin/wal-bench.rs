@@ -109,7 +109,7 @@ fn run(args: &Args, dir: &std::path::Path) -> Result<(), Box<dyn Error>> {
     let report = Report {
         title: title.into(),
         command: command(),
-        commit: machine::commit(),
+        commit: machine::commit().unwrap_or_else(|| "unknown".into()),
         machine,
         settings,
         varied: varied.to_vec(),

@@ -1,172 +1,160 @@
 //! The result of a comparison, as JSON and as Markdown.
 
-use super::scenario::{Figures, Load};
-use crate::latency::{Spread, short};
-use crate::machine::Machine;
+use super::case::{Case, Figure, Size};
+use crate::latency::Spread;
+use crate::report::{About, aligned};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// A server in the result.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Contender {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// Its version and what it promises when it acknowledges.
     pub about: String,
-    /// Seconds until it served, with an empty folder.
-    pub start_s: f64,
-    /// Each round.
-    pub rounds: Vec<Figures>,
+    /// Seconds until it served, with an empty folder; unknown of one that ran before.
+    pub start_s: Option<f64>,
+}
+
+/// All rounds of a case.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rounds {
+    /// The case.
+    pub case: Case,
+    /// The figures of each round of each server, in the order of the servers; nothing for those that cannot run it.
+    pub rounds: Vec<Vec<Vec<Figure>>>,
+    /// The last round of each server, with its percentile curve and its seconds: what plots are drawn from.
+    pub last: Vec<Option<crate::load::phase::Phase>>,
+    /// Medians with extremes, by server and figure.
+    pub summary: Vec<Vec<(&'static str, Spread)>>,
+    /// Each server's figures divided by the first one's, within a round.
+    pub ratios: Vec<Vec<(&'static str, Spread)>>,
 }
 
 /// A whole comparison.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// The program and its arguments.
-    pub command: String,
-    /// The commit that was measured.
-    pub commit: String,
-    /// When.
-    pub date: String,
-    /// Where.
-    pub machine: Machine,
+    /// Where and how.
+    #[serde(flatten)]
+    pub about: About,
     /// CPUs of the servers and of the generator.
     pub pinning: String,
-    /// The load.
-    pub load: Load,
+    /// How large the loads are.
+    pub size: Size,
+    /// Value bytes produced and fetched before the first round, over all cases.
+    pub warm_bytes: u64,
     /// The servers; the first one is what the others are compared to.
     pub contenders: Vec<Contender>,
-    /// Medians with extremes, by server and figure.
-    pub summary: BTreeMap<&'static str, BTreeMap<&'static str, Spread>>,
-    /// Each server's figures divided by the first one's, within a round.
-    pub ratios: BTreeMap<&'static str, BTreeMap<&'static str, Spread>>,
+    /// What was measured.
+    pub cases: Vec<Rounds>,
+}
+
+impl Rounds {
+    /// Nothing measured yet.
+    #[must_use]
+    pub fn new(case: Case, servers: usize) -> Self {
+        let empty = || vec![Vec::new(); servers];
+        Self { case, rounds: vec![Vec::new(); servers], last: vec![None; servers], summary: empty(), ratios: empty() }
+    }
+
+    /// Computes summary and ratios.
+    pub fn sum_up(&mut self) {
+        self.summary = self.rounds.iter().map(|rounds| spreads(rounds, None)).collect();
+        let Some(first) = self.rounds.first() else { return };
+        self.ratios = self.rounds.iter().map(|rounds| spreads(rounds, Some(first))).collect();
+    }
+
+    fn markdown(&self, contenders: &[Contender]) -> String {
+        let ran: Vec<usize> = (0..contenders.len()).filter(|&at| !self.summary[at].is_empty()).collect();
+        let base = contenders.first().map_or("", |contender| contender.name.as_str());
+        let compared = || ran.iter().copied().filter(|&at| at > 0 && !self.ratios[at].is_empty());
+        let mut head = vec![self.case.name.to_owned()];
+        head.extend(ran.iter().map(|&at| contenders[at].name.clone()));
+        head.extend(compared().map(|at| format!("{} / {base}", contenders[at].name)));
+        let mut rows = vec![head];
+        let names = ran.first().map_or(&[][..], |&at| &self.summary[at]);
+        for (figure, _) in names {
+            let of = |group: &[(&'static str, Spread)]| {
+                let found = group.iter().find(|(name, _)| name == figure);
+                found.map_or_else(String::new, |(_, spread)| spread.to_string())
+            };
+            let mut row = vec![(*figure).to_owned()];
+            row.extend(ran.iter().map(|&at| of(&self.summary[at])));
+            row.extend(compared().map(|at| of(&self.ratios[at])));
+            rows.push(row);
+        }
+        aligned(&rows)
+    }
 }
 
 impl Comparison {
-    /// Computes summary and ratios.
-    pub fn sum_up(&mut self) {
-        let Some((first, others)) = self.contenders.split_first() else { return };
-        for contender in &self.contenders {
-            self.summary.insert(contender.name, spreads(&contender.rounds, None));
-        }
-        for other in others {
-            self.ratios.insert(other.name, spreads(&other.rounds, Some(&first.rounds)));
-        }
+    /// The tables.
+    #[must_use]
+    pub fn tables(&self) -> String {
+        let tables = self.cases.iter().map(|case| case.markdown(&self.contenders));
+        tables.collect::<Vec<_>>().join("\n")
     }
 
     /// The result for readers.
     #[must_use]
     pub fn markdown(&self) -> String {
-        let mut out = String::new();
-        let machine = &self.machine;
-        let _ = writeln!(out, "# Side by side, {}\n", self.date);
-        let _ = writeln!(out, "- commit `{}`, command `{}`", self.commit, self.command);
-        let _ = writeln!(
-            out,
-            "- {} x {}, {} GiB, Linux {}, {}; load average {} at the start",
-            machine.cores, machine.cpu, machine.memory_gib, machine.kernel, machine.file_system, machine.load_at_start
-        );
+        let mut out = format!("# Side by side, {}\n\n{}", self.about.date, self.about.markdown());
         let _ = writeln!(out, "- {}", self.pinning);
-        let load = &self.load;
+        let size = &self.size;
+        let rounds = self.cases.iter().flat_map(|case| case.rounds.first()).map(Vec::len).max().unwrap_or(0);
         let _ = writeln!(
             out,
-            "- {} rounds of {} MB, warmed with {} MB; records of {} bytes in batches of {}, acks=all, {} partitions, {} \
-             connections with {} requests in flight; fetched {} times over {} connections",
-            self.contenders.first().map_or(0, |contender| contender.rounds.len()),
-            load.round_bytes / 1_000_000,
-            load.warm_bytes / 1_000_000,
-            load.record_bytes,
-            load.batch_bytes,
-            load.partitions,
-            load.connections,
-            load.in_flight,
-            load.fetch_passes,
-            load.fetch_connections
+            "- {rounds} rounds of {} MB, warmed with {} MB; acks=all, {} connections with {} requests in flight; fetched {} \
+             times over {} connections; cases on a schedule take {} s",
+            size.round_bytes / 1_000_000,
+            self.warm_bytes / 1_000_000,
+            size.producers,
+            size.in_flight,
+            size.passes,
+            size.consumers,
+            size.seconds
         );
         for contender in &self.contenders {
-            let _ = writeln!(out, "- {}: {}; empty start {:.2} s", contender.name, contender.about, contender.start_s);
+            let start = contender.start_s.map_or_else(String::new, |start_s| format!("; empty start {start_s:.2} s"));
+            let _ = writeln!(out, "- {}: {}{start}", contender.name, contender.about);
         }
-        let _ = writeln!(out, "\nMedian (smallest-largest) of the rounds; ratios are taken within a round.\n");
-        let names = self.contenders.iter().map(|contender| contender.name);
-        let base = self.contenders.first().map_or("", |contender| contender.name);
-        let ratio_names = self.ratios.keys().map(|name| format!("{name} / {base}"));
-        let head: Vec<String> = names.clone().map(str::to_owned).chain(ratio_names).collect();
-        let _ = writeln!(out, "| | {} |\n| --- |{}", head.join(" | "), " --- |".repeat(head.len()));
-        for figure in self.figures() {
-            let of = |group: &BTreeMap<&'static str, BTreeMap<&'static str, Spread>>, name: &str| {
-                group.get(name).and_then(|figures| figures.get(figure)).map_or_else(String::new, Spread::to_string)
-            };
-            let values = names.clone().map(|name| of(&self.summary, name));
-            let ratios = self.ratios.keys().map(|name| of(&self.ratios, name));
-            let cells: Vec<String> = values.chain(ratios).collect();
-            let _ = writeln!(out, "| {figure} | {} |", cells.join(" | "));
-        }
-        out
-    }
-
-    fn figures(&self) -> Vec<&'static str> {
-        let round = self.contenders.iter().find_map(|contender| contender.rounds.first());
-        round.map_or_else(Vec::new, |round| round.rows().map(|(name, _)| name).to_vec())
+        out += "\nMedian (least-greatest) of the rounds; ratios are taken within a round.\n\n";
+        out + &self.tables()
     }
 }
 
 /// Spreads of every figure, divided by that of the same round in `base`.
-fn spreads(rounds: &[Figures], base: Option<&[Figures]>) -> BTreeMap<&'static str, Spread> {
-    let mut values: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
-    for (at, round) in rounds.iter().enumerate() {
-        let below = base.and_then(|base| base.get(at)).map(Figures::rows);
-        for (row, (name, value)) in round.rows().into_iter().enumerate() {
-            let divisor = below.map_or(1.0, |rows| rows[row].1);
-            if divisor != 0.0 {
-                values.entry(name).or_default().push(value / divisor);
+fn spreads(rounds: &[Vec<Figure>], base: Option<&[Vec<Figure>]>) -> Vec<(&'static str, Spread)> {
+    let Some(first) = rounds.first() else { return Vec::new() };
+    let mut spreads = Vec::new();
+    for (name, _) in first {
+        let value = |round: &[Figure]| round.iter().find(|(of, _)| of == name).map(|(_, value)| *value);
+        let values: Vec<f64> = match base {
+            None => rounds.iter().filter_map(|round| value(round)).collect(),
+            // Nothing can be said about a figure that is zero in the base.
+            Some(base) => {
+                let pairs = rounds.iter().zip(base).filter_map(|(round, base)| Some((value(round)?, value(base)?)));
+                pairs.filter(|(_, below)| *below != 0.0).map(|(above, below)| above / below).collect()
             }
+        };
+        if !values.is_empty() {
+            spreads.push((*name, Spread::of(values)));
         }
     }
-    values.into_iter().map(|(name, values)| (name, Spread::of(values))).collect()
-}
-
-/// One line about a round, for whoever watches.
-#[must_use]
-pub fn line(name: &str, round: usize, figures: &Figures) -> String {
-    format!(
-        "round {round} {name}: produce {} CPU s/GB, {} MB/s; fetch {} CPU s/GB, {} MB/s",
-        short(figures.produce_cpu_s_per_gb),
-        short(figures.produce_mb_per_s),
-        short(figures.fetch_cpu_s_per_gb),
-        short(figures.fetch_mb_per_s)
-    )
+    spreads
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn round(cpu: f64) -> Figures {
-        Figures {
-            produce_cpu_s_per_gb: cpu,
-            produce_cpu_s_per_gb_unsettled: cpu,
-            produce_mb_per_s: 1.0,
-            produce_p50_ms: 1.0,
-            produce_p99_ms: 1.0,
-            fetch_cpu_s_per_gb: 0.0,
-            fetch_mb_per_s: 1.0,
-            ping_p50_ms: 1.0,
-            ping_p99_ms: 1.0,
-            anonymous_mb: 1.0,
-            generator_cpu_s: 1.0,
-            load: 1.0,
-        }
-    }
-
     #[test]
     fn ratios_are_taken_within_a_round() {
-        let base = [round(1.0), round(10.0), round(4.0)];
-        let other = [round(0.5), round(20.0), round(1.0)];
-        let ratios = spreads(&other, Some(&base));
-        let cpu = ratios["produce: server CPU s/GB"];
-        assert_eq!((cpu.median, cpu.min, cpu.max), (0.5, 0.25, 2.0));
-        // Nothing can be said about a figure that is zero in the base.
-        assert!(!ratios.contains_key("fetch: server CPU s/GB"));
+        let rounds = |values: [f64; 3]| values.map(|cpu| vec![("cpu", cpu), ("zero", 0.0)]).to_vec();
+        let ratios = spreads(&rounds([0.5, 20.0, 1.0]), Some(&rounds([1.0, 10.0, 4.0])));
+        let (name, cpu) = ratios[0];
+        assert_eq!((name, cpu.median, cpu.min, cpu.max), ("cpu", 0.5, 0.25, 2.0));
+        assert_eq!(ratios.len(), 1);
     }
 }

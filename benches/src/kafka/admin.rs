@@ -12,8 +12,22 @@ const WAIT_MS: i32 = 30_000;
 
 /// Makes a topic with one replica (an existing one is kept) and waits until all its partitions serve.
 pub fn ensure_topic(connection: &mut Connection, topic: &str, partitions: i32) -> Result<(), Error> {
+    ensure_topic_with(connection, topic, partitions, &[])
+}
+
+/// The same with settings of the topic.
+pub fn ensure_topic_with(
+    connection: &mut Connection,
+    topic: &str,
+    partitions: i32,
+    settings: &[(String, String)],
+) -> Result<(), Error> {
     let mut request = Writer::request(CREATE_TOPICS);
-    request.count(1).string(topic).i32(partitions).i16(1).count(0).count(0).i32(WAIT_MS).i8(0);
+    request.count(1).string(topic).i32(partitions).i16(1).count(0).count(settings.len());
+    for (name, value) in settings {
+        request.string(name).string(value);
+    }
+    request.i32(WAIT_MS).i8(0);
     let mut answer = connection.call(request.finish())?;
     answer.i32()?;
     for _ in 0..answer.count()? {
@@ -43,12 +57,18 @@ pub fn await_leaders(connection: &mut Connection, topic: &str, partitions: i32, 
     }
 }
 
-/// How many partitions a topic has; an error as long as one of them has no leader.
-pub fn partition_count(connection: &mut Connection, topic: &str) -> Result<i32, Error> {
+/// Asks for the metadata of a topic: [`partition_count`] as a frame, for whoever has a connection of another kind.
+#[must_use]
+pub fn metadata_request(topic: &str) -> Vec<u8> {
     let mut request = Writer::request(METADATA);
     // No auto-creation, no authorized operations.
     request.count(1).string(topic).i8(0).i8(0).i8(0);
-    let mut answer = connection.call(request.finish())?;
+    request.finish()
+}
+
+/// How many partitions a topic has; an error as long as one of them has no leader.
+pub fn partition_count(connection: &mut Connection, topic: &str) -> Result<i32, Error> {
+    let mut answer = connection.call(metadata_request(topic))?;
     answer.i32()?;
     for _ in 0..answer.count()? {
         answer.i32()?;
@@ -118,6 +138,29 @@ pub fn offsets(connection: &mut Connection, topic: &str, partitions: i32, end: E
         None => Ok(offsets),
         Some(partition) => Err(Error::Answer(format!("ListOffsets left out {topic}-{partition}"))),
     }
+}
+
+/// The first offsets at or after a time, by partition; -1 where there is none.
+pub fn offsets_at(connection: &mut Connection, topic: &str, times: &[(i32, i64)]) -> Result<Vec<(i32, i64)>, Error> {
+    let mut request = Writer::request(LIST_OFFSETS);
+    request.i32(-1).i8(0).count(1).string(topic).count(times.len());
+    for &(partition, time) in times {
+        request.i32(partition).i32(-1).i64(time);
+    }
+    let mut answer = connection.call(request.finish())?;
+    answer.i32()?;
+    let mut offsets = Vec::with_capacity(times.len());
+    for _ in 0..answer.count()? {
+        answer.string()?;
+        for _ in 0..answer.count()? {
+            let partition = answer.i32()?;
+            Error::check("ListOffsets", answer.i16()?, || format!("{topic}-{partition}"))?;
+            answer.i64()?;
+            offsets.push((partition, answer.i64()?));
+            answer.i32()?;
+        }
+    }
+    Ok(offsets)
 }
 
 /// Deletes a topic.

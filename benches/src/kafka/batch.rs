@@ -10,6 +10,8 @@
 use super::error::Error;
 use super::wire::Reader;
 use crc_fast::{CrcAlgorithm, checksum};
+use headwater_engine::batch::{Codec, compress};
+use serde::{Serialize, Serializer};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes of a batch before its records.
@@ -25,77 +27,134 @@ pub struct Batch {
     pub value_bytes: u64,
 }
 
-impl Batch {
-    /// A batch of as many records with values of `record_bytes` as fit into `batch_bytes_max`, at least one. The values are
-    /// random, so that nothing on the way can compress them.
+/// What a batch is made of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shape {
+    /// Bytes of a record's value.
+    pub record_bytes: usize,
+    /// Bytes of a batch before it is compressed, at most; it holds one record at least.
+    pub batch_bytes: usize,
+    /// Records of a batch, when that is what counts.
+    pub records: Option<usize>,
+    /// Bytes of a record's key; 0: no key.
+    pub key_bytes: usize,
+    /// How it is compressed.
+    #[serde(serialize_with = "as_debug")]
+    pub codec: Codec,
+    /// The share of a value that repeats itself, so that a codec has something to do; the rest is random.
+    pub repeats: f64,
+}
+
+fn as_debug<S: Serializer>(codec: &Codec, out: S) -> Result<S::Ok, S::Error> {
+    out.collect_str(&format_args!("{codec:?}"))
+}
+
+impl Shape {
+    /// Random values of that size in batches of that size, not compressed.
     #[must_use]
-    pub fn filled(record_bytes: usize, batch_bytes_max: usize) -> Self {
+    pub fn plain(record_bytes: usize, batch_bytes: usize) -> Self {
+        Self { record_bytes, batch_bytes, records: None, key_bytes: 0, codec: Codec::None, repeats: 0.0 }
+    }
+
+    /// The batch.
+    pub fn batch(&self) -> Result<Batch, Error> {
         let mut random = 0x9e37_79b9_7f4a_7c15u64;
-        let mut values = Vec::new();
+        let mut records = Vec::new();
         let mut size = HEAD;
-        loop {
-            let record = record(values.len(), record_bytes, &mut random);
-            if !values.is_empty() && size + record.len() > batch_bytes_max {
+        while records.len() < self.records.unwrap_or(usize::MAX) {
+            let record = self.record(records.len(), &mut random);
+            if self.records.is_none() && !records.is_empty() && size + record.len() > self.batch_bytes {
                 break;
             }
             size += record.len();
-            values.push(record);
-            if size >= batch_bytes_max {
-                break;
-            }
+            records.push(record);
         }
-        Self::of(&values, record_bytes)
+        let bytes = records.concat();
+        let compressed = compress(self.codec, &bytes).map_err(|error| Error::Answer(error.to_string()))?;
+        let value_bytes = (records.len() * self.record_bytes) as u64;
+        Ok(Batch { bytes: encode(records.len(), self.codec, &compressed), records: records.len() as u64, value_bytes })
     }
 
-    fn of(records: &[Vec<u8>], record_bytes: usize) -> Self {
-        let count = i32::try_from(records.len()).expect("a batch holds far fewer records");
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let now = i64::try_from(now).unwrap_or(0);
-        let mut bytes = Vec::with_capacity(HEAD + records.iter().map(Vec::len).sum::<usize>());
-        bytes.extend(0i64.to_be_bytes());
-        bytes.extend(0i32.to_be_bytes());
-        bytes.extend((-1i32).to_be_bytes());
-        bytes.push(2);
-        bytes.extend(0u32.to_be_bytes());
-        bytes.extend(0i16.to_be_bytes());
-        bytes.extend((count - 1).to_be_bytes());
-        bytes.extend(now.to_be_bytes());
-        bytes.extend(now.to_be_bytes());
-        // No producer id, epoch or sequence: not idempotent, so that the same bytes may be sent again.
-        bytes.extend((-1i64).to_be_bytes());
-        bytes.extend((-1i16).to_be_bytes());
-        bytes.extend((-1i32).to_be_bytes());
-        bytes.extend(count.to_be_bytes());
-        records.iter().for_each(|record| bytes.extend(record));
-        let length = i32::try_from(bytes.len() - 12).expect("a batch is far below 2 GiB");
-        bytes[8..12].copy_from_slice(&length.to_be_bytes());
-        let crc = crc_of(&bytes);
-        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        Self { bytes, records: records.len() as u64, value_bytes: (records.len() * record_bytes) as u64 }
+    /// A record without headers.
+    fn record(&self, offset_delta: usize, random: &mut u64) -> Vec<u8> {
+        let mut body = vec![0]; // attributes
+        varint(&mut body, 0); // timestamp delta
+        varint(&mut body, offset_delta as i64);
+        if self.key_bytes == 0 {
+            varint(&mut body, -1);
+        } else {
+            varint(&mut body, self.key_bytes as i64);
+            fill(&mut body, self.key_bytes, random);
+        }
+        varint(&mut body, self.record_bytes as i64);
+        let repeated = (self.record_bytes as f64 * self.repeats.clamp(0.0, 1.0)) as usize;
+        fill(&mut body, self.record_bytes - repeated, random);
+        body.extend(b"headwater ".iter().cycle().take(repeated));
+        varint(&mut body, 0); // no headers
+        let mut out = Vec::with_capacity(body.len() + 5);
+        varint(&mut out, body.len() as i64);
+        out.extend(body);
+        out
     }
 }
 
-/// A record without key and headers.
-fn record(offset_delta: usize, value_bytes: usize, random: &mut u64) -> Vec<u8> {
-    let mut body = vec![0]; // attributes
-    varint(&mut body, 0); // timestamp delta
-    varint(&mut body, offset_delta as i64);
-    varint(&mut body, -1); // no key
-    varint(&mut body, value_bytes as i64);
-    let value_from = body.len();
-    while body.len() - value_from < value_bytes {
-        // xorshift64: fast, and random enough to defeat compression.
-        *random ^= *random << 13;
-        *random ^= *random >> 7;
-        *random ^= *random << 17;
-        body.extend(random.to_le_bytes());
+/// Random bytes.
+fn fill(out: &mut Vec<u8>, len: usize, random: &mut u64) {
+    let end = out.len() + len;
+    while out.len() < end {
+        out.extend(next(random).to_le_bytes());
     }
-    body.truncate(value_from + value_bytes);
-    varint(&mut body, 0); // no headers
-    let mut out = Vec::with_capacity(body.len() + 5);
-    varint(&mut out, body.len() as i64);
-    out.extend(body);
-    out
+    out.truncate(end);
+}
+
+/// xorshift64: fast, and random enough to defeat compression.
+pub fn next(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
+}
+
+/// Gives a batch new times, and the checksum that belongs to them.
+pub fn stamp(batch: &mut [u8], now_ms: i64) {
+    batch[27..35].copy_from_slice(&now_ms.to_be_bytes());
+    batch[35..43].copy_from_slice(&now_ms.to_be_bytes());
+    let crc = crc_of(batch);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    i64::try_from(now).unwrap_or(0)
+}
+
+/// A batch around its records.
+fn encode(records: usize, codec: Codec, section: &[u8]) -> Vec<u8> {
+    let count = i32::try_from(records).expect("a batch holds far fewer records");
+    let now = now_ms();
+    let mut bytes = Vec::with_capacity(HEAD + section.len());
+    bytes.extend(0i64.to_be_bytes());
+    bytes.extend(0i32.to_be_bytes());
+    bytes.extend((-1i32).to_be_bytes());
+    bytes.push(2);
+    bytes.extend(0u32.to_be_bytes());
+    bytes.extend(i16::from(codec.number()).to_be_bytes());
+    bytes.extend((count - 1).to_be_bytes());
+    bytes.extend(now.to_be_bytes());
+    bytes.extend(now.to_be_bytes());
+    // No producer id, epoch or sequence: not idempotent, so that the same bytes may be sent again.
+    bytes.extend((-1i64).to_be_bytes());
+    bytes.extend((-1i16).to_be_bytes());
+    bytes.extend((-1i32).to_be_bytes());
+    bytes.extend(count.to_be_bytes());
+    bytes.extend(section);
+    let length = i32::try_from(bytes.len() - 12).expect("a batch is far below 2 GiB");
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    let crc = crc_of(&bytes);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes
 }
 
 /// A zigzag variable-length integer.
@@ -125,8 +184,8 @@ pub struct Walked {
 }
 
 /// Walks the whole batches in `bytes`, checks each CRC and that offsets go on without a gap from `offset`. A cut batch at the
-/// end is no error: a broker may stop anywhere.
-pub fn walk(bytes: &[u8], offset: i64) -> Result<Walked, Error> {
+/// end is no error: a broker may stop anywhere. `each` is told the records of every batch.
+pub fn walk(bytes: &[u8], offset: i64, mut each: impl FnMut(u64)) -> Result<Walked, Error> {
     let mut walked = Walked { next_offset: offset, ..Walked::default() };
     let mut left = bytes;
     while left.len() >= HEAD {
@@ -150,6 +209,7 @@ pub fn walk(bytes: &[u8], offset: i64) -> Result<Walked, Error> {
         }
         walked.bytes += batch.len() as u64;
         walked.records += count as u64;
+        each(count as u64);
         walked.next_offset = base + i64::from(delta) + 1;
         left = &left[batch.len()..];
     }
@@ -162,28 +222,43 @@ mod tests {
 
     #[test]
     fn filled_batch_walks_back_and_stays_within_its_size() {
-        let batch = Batch::filled(1024, 65536);
+        let batch = Shape::plain(1024, 65536).batch().unwrap();
         assert!(batch.bytes.len() <= 65536 && batch.bytes.len() > 64000, "{}", batch.bytes.len());
         assert_eq!((batch.records, batch.value_bytes), (63, 63 * 1024));
-        let walked = walk(&batch.bytes, 0).unwrap();
+        let walked = walk(&batch.bytes, 0, |_| {}).unwrap();
         assert_eq!(walked, Walked { bytes: batch.bytes.len() as u64, records: 63, next_offset: 63 });
     }
 
     #[test]
     fn batch_of_one_record_may_exceed_the_size() {
-        assert_eq!(Batch::filled(1024, 1).records, 1);
+        assert_eq!(Shape::plain(1024, 1).batch().unwrap().records, 1);
+    }
+
+    #[test]
+    fn stamped_batch_has_its_checksum_and_compressed_ones_are_smaller() {
+        let shape = Shape { repeats: 0.5, key_bytes: 8, ..Shape::plain(1000, 32_000) };
+        let mut plain = shape.batch().unwrap();
+        stamp(&mut plain.bytes, 1);
+        assert_eq!(walk(&plain.bytes, 0, |_| {}).unwrap().records, plain.records);
+        for codec in Codec::ALL.into_iter().skip(1) {
+            let batch = Shape { codec, ..shape.clone() }.batch().unwrap();
+            assert_eq!(walk(&batch.bytes, 0, |_| {}).unwrap().records, plain.records);
+            assert!(batch.bytes.len() < plain.bytes.len() * 3 / 4, "{codec:?} {}", batch.bytes.len());
+        }
+        let five = Shape { records: Some(5), ..Shape::plain(1024, 0) }.batch().unwrap();
+        assert_eq!((five.records, five.value_bytes), (5, 5120));
     }
 
     #[test]
     fn damaged_missing_and_cut_batches_are_told_apart() {
-        let batch = Batch::filled(100, 1000);
+        let batch = Shape::plain(100, 1000).batch().unwrap();
         let mut damaged = batch.bytes.clone();
         damaged[200] ^= 1;
-        assert!(walk(&damaged, 0).is_err());
+        assert!(walk(&damaged, 0, |_| {}).is_err());
         let mut later = batch.bytes.clone();
         later[..8].copy_from_slice(&5i64.to_be_bytes());
-        assert!(walk(&later, 3).is_err());
-        assert_eq!(walk(&batch.bytes[..batch.bytes.len() - 1], 0).unwrap(), Walked::default());
+        assert!(walk(&later, 3, |_| {}).is_err());
+        assert_eq!(walk(&batch.bytes[..batch.bytes.len() - 1], 0, |_| {}).unwrap(), Walked::default());
     }
 
     #[test]

@@ -2,14 +2,22 @@
 
 use super::error::Error;
 use super::wire::Reader;
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// An answer that takes longer is an error, so that a hanging server ends the run.
-const ANSWER_WAIT: Duration = Duration::from_secs(60);
+pub const ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// Larger answers than this are an error.
-const ANSWER_BYTES_MAX: usize = 1 << 30;
+pub const ANSWER_BYTES_MAX: usize = 1 << 30;
+
+/// Connects; the error names the broker.
+pub fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
+    let connected = TcpStream::connect_timeout(&address, Duration::from_secs(10));
+    let stream = connected.map_err(|error| Error::Unreachable(address, error))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
 
 /// A blocking connection to a broker.
 pub struct Connection {
@@ -22,8 +30,7 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub fn open(address: SocketAddr) -> Result<Self, Error> {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
-        stream.set_nodelay(true)?;
+        let stream = connect(address)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
         stream.set_write_timeout(Some(ANSWER_WAIT))?;
         Ok(Self { stream: BufReader::with_capacity(16 << 10, stream), sent: 0, received: 0, answer: Vec::new() })
@@ -36,15 +43,10 @@ impl Connection {
         Ok(self.stream.get_mut().write_all(frame)?)
     }
 
-    /// Says that the last request gets no answer.
-    pub fn expect_no_answer(&mut self) {
-        self.received = self.received.wrapping_add(1);
-    }
-
     /// Waits for the next answer and returns what follows its header. Brokers answer in the order of the requests.
     pub fn receive(&mut self) -> Result<Reader<'_>, Error> {
         let mut len = [0; 4];
-        self.stream.read_exact(&mut len)?;
+        self.stream.read_exact(&mut len).map_err(broken)?;
         let len = usize::try_from(i32::from_be_bytes(len)).unwrap_or(usize::MAX);
         if !(4..=ANSWER_BYTES_MAX).contains(&len) {
             return Err(Error::Answer(format!("an answer of {len} bytes")));
@@ -52,7 +54,7 @@ impl Connection {
         if self.answer.len() < len {
             self.answer.resize(len, 0);
         }
-        self.stream.read_exact(&mut self.answer[..len])?;
+        self.stream.read_exact(&mut self.answer[..len]).map_err(broken)?;
         self.received = self.received.wrapping_add(1);
         let mut reader = Reader::new(&self.answer[..len]);
         let correlation = reader.i32()?;
@@ -66,5 +68,16 @@ impl Connection {
     pub fn call(&mut self, mut frame: Vec<u8>) -> Result<Reader<'_>, Error> {
         self.send(&mut frame)?;
         self.receive()
+    }
+}
+
+/// What a failure to read means.
+fn broken(error: io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => Error::Answer("the broker closed the connection".into()),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            Error::Answer(format!("the broker has not answered for {} s", ANSWER_WAIT.as_secs()))
+        }
+        _ => error.into(),
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong while loading a broker.
 
 use std::io;
+use std::net::SocketAddr;
 
 /// A failure that ends a run.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +19,10 @@ pub enum Error {
         /// Kafka's error code.
         code: i16,
     },
-    /// The broker answered something that cannot be.
+    /// Nobody accepts connections there.
+    #[error("no broker can be reached at {0}: {1}")]
+    Unreachable(SocketAddr, io::Error),
+    /// The broker answered something that cannot be, or nothing.
     #[error("{0}")]
     Answer(String),
 }
@@ -29,11 +33,11 @@ impl Error {
         if code == 0 { Ok(()) } else { Err(Self::Code { api, what: what(), code }) }
     }
 
-    /// Whether it means that a topic is still being made, so that trying again makes sense.
+    /// Whether it means that a broker is still starting or a topic still being made, so that trying again makes sense.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         // Unknown topic, leader not available, not leader, not enough replicas, broker not available.
-        matches!(self, Self::Code { code: 3 | 5 | 6 | 8 | 19 | 20, .. })
+        matches!(self, Self::Code { code: 3 | 5 | 6 | 8 | 19 | 20, .. } | Self::Unreachable(..))
     }
 }
 
@@ -48,12 +52,14 @@ fn name(code: i16) -> &'static str {
         6 => "NOT_LEADER_OR_FOLLOWER",
         7 => "REQUEST_TIMED_OUT",
         10 => "MESSAGE_TOO_LARGE",
+        17 => "INVALID_TOPIC_EXCEPTION",
         19 => "NOT_ENOUGH_REPLICAS",
         20 => "NOT_ENOUGH_REPLICAS_AFTER_APPEND",
         21 => "INVALID_REQUIRED_ACKS",
         35 => "UNSUPPORTED_VERSION",
         36 => "TOPIC_ALREADY_EXISTS",
         37 => "INVALID_PARTITIONS",
+        40 => "INVALID_CONFIG",
         42 => "INVALID_REQUEST",
         44 => "POLICY_VIOLATION",
         56 => "KAFKA_STORAGE_ERROR",

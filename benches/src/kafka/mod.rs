@@ -1,18 +1,17 @@
-//! A small Kafka load generator that costs little CPU for a record, so that the server is what is measured.
+//! A small Kafka client that costs little CPU for a record, so that the server is what is measured.
 //!
 //! Batches are encoded once and sent again and again; requests are framed by hand in fixed, non-flexible versions that every
 //! broker from 2.4 on serves (Produce 8, Fetch 11, Metadata 8, ListOffsets 5, CreateTopics 4, DeleteTopics 3). Every answer
 //! is parsed far enough to see its error codes; fetched batches are checked against their CRC and counted.
 //!
-//! One blocking thread drives one connection. All partitions must be led by the broker that is connected to: the generator
-//! does not follow leaders.
+//! All partitions must be led by the broker that is connected to: the generator does not follow leaders. What is sent, how fast
+//! and what is measured is in [`crate::load`].
 
 pub mod admin;
 pub mod batch;
 pub mod connection;
 pub mod error;
 pub mod fetch;
-pub mod ping;
 pub mod process;
 pub mod produce;
 pub mod ready;

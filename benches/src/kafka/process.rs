@@ -10,7 +10,7 @@ pub struct Usage {
     pub user_s: f64,
     /// CPU seconds in the kernel.
     pub system_s: f64,
-    /// Resident anonymous memory (heap and stacks, not mapped files), in MB.
+    /// Resident anonymous and shared memory (heap and stacks, not mapped files), in MB.
     pub anonymous_mb: f64,
     /// Resident memory in all, in MB.
     pub resident_mb: f64,
@@ -32,7 +32,7 @@ impl Usage {
         Ok(Self {
             user_s: ticks(11) / 100.0,
             system_s: ticks(12) / 100.0,
-            anonymous_mb: mb("RssAnon:"),
+            anonymous_mb: mb("RssAnon:") + mb("RssShmem:"),
             resident_mb: mb("VmRSS:"),
         })
     }

@@ -1,7 +1,7 @@
 //! Waits until a topic serves: every partition has a leader and takes a record.
 
 use super::admin;
-use super::batch::Batch;
+use super::batch::{Batch, Shape};
 use super::connection::Connection;
 use super::error::Error;
 use super::produce::{Request, check};
@@ -18,7 +18,7 @@ pub fn wait(
     wait: Duration,
 ) -> Result<(Duration, i32), Error> {
     let begun = Instant::now();
-    let batch = Batch::filled(1, 1);
+    let batch = Shape::plain(1, 1).batch()?;
     let mut done = 0;
     loop {
         match attempt(address, topic, partitions, &batch, &mut done) {
@@ -44,9 +44,10 @@ fn attempt(
         admin::ensure_topic(&mut connection, topic, partitions)?;
     }
     let count = admin::partition_count(&mut connection, topic)?;
-    let mut request = Request::new(topic, -1, batch);
+    let mut request = Request::new(topic, -1, batch, 1);
     while *done < count {
-        request.send(&mut connection, *done)?;
+        request.aim(0, *done);
+        connection.send(request.frame())?;
         check(connection.receive()?)?;
         *done += 1;
     }

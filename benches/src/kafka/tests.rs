@@ -1,8 +1,12 @@
 //! The generator against a broker in a few lines that speaks through the `kafka-protocol` crate, so that our hand-made frames
 //! are read, and our hand-made parsers fed, by somebody else's code.
 
-use super::batch::walk;
+use super::batch::{Shape, walk};
 use super::*;
+use crate::load::phase::{Phase, Watch};
+use crate::load::schedule::Rate;
+use crate::load::{consumer, end_to_end, keys, producer};
+use crate::scenario;
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
@@ -33,6 +37,9 @@ struct Log {
     produce_code: i16,
     /// Leaves this batch out of what is fetched.
     lost: Option<usize>,
+    /// Waits so long before it answers the Produce request of this number, everybody else waiting too.
+    stall: Option<(u32, Duration)>,
+    produced: u32,
 }
 
 const PARTITIONS: i32 = 3;
@@ -53,6 +60,7 @@ fn broker(log: Log) -> SocketAddr {
 }
 
 fn serve(mut stream: TcpStream, log: &Mutex<Log>) {
+    stream.set_nodelay(true).unwrap();
     let mut len = [0; 4];
     while stream.read_exact(&mut len).is_ok() {
         let mut frame = vec![0; u32::from_be_bytes(len) as usize];
@@ -76,6 +84,10 @@ fn answer(api: (i16, i16), frame: &mut Bytes, out: &mut BytesMut, log: &mut Log)
     match api {
         PRODUCE => {
             let request = ProduceRequest::decode(frame, version).unwrap();
+            log.produced += 1;
+            if let Some((_, wait)) = log.stall.filter(|(nth, _)| *nth == log.produced) {
+                std::thread::sleep(wait);
+            }
             let mut response = ProduceResponse::default();
             for topic in &request.topic_data {
                 let mut answered = TopicProduceResponse::default().with_name(topic.name.clone());
@@ -106,7 +118,9 @@ fn answer(api: (i16, i16), frame: &mut Bytes, out: &mut BytesMut, log: &mut Log)
                         batches.filter(|&(at, (base, _))| *base >= partition.fetch_offset && log.lost != Some(at));
                     let mut records: Vec<u8> = wanted.take(3).flat_map(|(_, (_, batch))| batch.to_vec()).collect();
                     records.truncate(records.len().max(100) - 100);
-                    if let Some((_, (_, only))) = log.batches[&partition.partition].iter().enumerate().last()
+                    let last = log.batches.get(&partition.partition).and_then(|batches| batches.last());
+                    if let Some((base, only)) = last
+                        && *base >= partition.fetch_offset
                         && records.len() < only.len()
                     {
                         records = only.to_vec();
@@ -180,58 +194,109 @@ fn append(log: &mut Log, partition: i32, batch: Bytes) -> i64 {
     base
 }
 
-fn produce_plan(address: SocketAddr, acks: i16) -> produce::Plan {
-    produce::Plan {
-        address,
-        topic: "load".into(),
+fn produce_plan(address: SocketAddr, acks: i16) -> producer::Plan {
+    producer::Plan {
         partitions: PARTITIONS,
         acks,
         connections: 2,
         in_flight: 3,
-        batch_bytes: 4096,
-        record_bytes: 100,
+        shape: Shape::plain(100, 4096),
         total_bytes: 200_000,
-        duration: Duration::ZERO,
-        pid: Some(std::process::id()),
+        ..producer::Plan::new(address, "load")
     }
 }
 
-fn fetch_plan(address: SocketAddr, expect_bytes: u64) -> fetch::Plan {
-    fetch::Plan {
-        address,
-        topic: "load".into(),
-        connections: 2,
-        bytes_max: 1 << 20,
-        partition_bytes_max: 1 << 20,
-        passes: 2,
-        expect_bytes: Some(expect_bytes),
-        pid: None,
-    }
+fn produce(plan: &producer::Plan) -> Result<Phase, Error> {
+    scenario::produce("produce", plan, &Watch { pid: Some(std::process::id()), ..Watch::default() })
+}
+
+fn consume(address: SocketAddr) -> Result<Phase, Error> {
+    let plan = consumer::Plan { consumers: 2, passes: 2, ..consumer::Plan::new(address, "load") };
+    scenario::consume("consume", &plan, &Watch::default())
 }
 
 #[test]
 fn what_is_produced_is_fetched_and_counted() {
     let address = broker(Log::default());
-    let produced = produce::run(&produce_plan(address, -1)).unwrap();
-    assert!(produced.bytes >= 200_000 && produced.bytes == produced.records * 100, "{produced:?}");
-    assert!(produced.server.is_some());
-    let fetched = fetch::run(&fetch_plan(address, produced.batch_bytes)).unwrap();
-    assert_eq!((fetched.batch_bytes, fetched.records), (2 * produced.batch_bytes, 2 * produced.records));
-    assert!(fetch::run(&fetch_plan(address, produced.batch_bytes + 1)).is_err());
+    let produced = produce(&produce_plan(address, -1)).unwrap();
+    let sent = produced.flows[0].counts;
+    assert!(sent.bytes >= 200_000 && sent.bytes == sent.records * 100, "{sent:?}");
+    assert_eq!(produced.flows[0].latencies, sent.requests);
+    assert!(produced.cost.server.is_some());
+    let read = consume(address).unwrap().flows[0].counts;
+    assert_eq!((read.batch_bytes, read.records), (2 * sent.batch_bytes, 2 * sent.records));
 }
 
 #[test]
-fn produce_without_acks_counts_what_was_taken() {
-    let address = broker(Log::default());
-    let produced = produce::run(&produce_plan(address, 0)).unwrap();
-    fetch::run(&fetch_plan(address, produced.batch_bytes)).unwrap();
+fn every_shape_of_load_is_counted() {
+    let changes: [fn(&mut producer::Plan); 5] = [
+        |plan| plan.acks = 0,
+        |plan| plan.stamp = true,
+        |plan| plan.keys = keys::Distribution::Zipf,
+        |plan| (plan.partitions_a_request, plan.threads) = (3, 2),
+        |plan| (plan.rate, plan.connections, plan.owned) = (Rate::Bytes(2e6), 3, true),
+    ];
+    for change in changes {
+        let address = broker(Log::default());
+        let mut plan = produce_plan(address, -1);
+        change(&mut plan);
+        let sent = produce(&plan).unwrap().flows[0].counts;
+        let read = consume(address).unwrap().flows[0].counts;
+        assert_eq!((read.batch_bytes, read.records), (2 * sent.batch_bytes, 2 * sent.records), "{plan:?}");
+    }
+}
+
+/// A broker that stops for a second: in an open loop, all that was due in that second was late, and says so.
+#[test]
+fn stalled_broker_shows_in_the_percentiles_of_an_open_loop() {
+    let stalled = Log { stall: Some((50, Duration::from_secs(1))), ..Log::default() };
+    let plan = producer::Plan {
+        shape: Shape { records: Some(1), ..Shape::plain(100, 0) },
+        rate: Rate::Records(200.0),
+        total_bytes: 0,
+        duration: Duration::from_secs(3),
+        ..produce_plan(broker(stalled), -1)
+    };
+    let open = produce(&plan).unwrap();
+    let flow = &open.flows[0];
+    assert_eq!((flow.counts.records, flow.latencies), (600, 600));
+    // A third of the requests were due in that second, so that the slowest tenth waited for 0.7 s at least.
+    let latency = flow.latency;
+    assert!(latency.max_us > 0.95e6 && latency.p99_us > 0.9e6 && latency.p90_us > 0.5e6, "{latency:?}");
+    let slow = flow.over_time.iter().filter(|second| second.latency.max_us > 0.5e6).count();
+    assert!((1..=2).contains(&slow), "{:?}", flow.over_time);
+
+    // The same stall in a closed loop hits the few requests that were in flight.
+    let stalled = Log { stall: Some((50, Duration::from_secs(1))), ..Log::default() };
+    let plan = producer::Plan { rate: Rate::Closed, address: broker(stalled), ..plan };
+    let latency = produce(&plan).unwrap().flows[0].latency;
+    assert!(latency.max_us > 0.95e6 && latency.p90_us < 0.5e6, "{latency:?}");
+}
+
+#[test]
+fn end_to_end_counts_from_when_a_record_was_due() {
+    for rate in [Rate::Records(300.0), Rate::Closed] {
+        let address = broker(Log { stall: Some((20, Duration::from_millis(500))), ..Log::default() });
+        let plan = producer::Plan {
+            shape: Shape { records: Some(1), ..Shape::plain(100, 0) },
+            rate,
+            connections: 1,
+            owned: true,
+            total_bytes: 30_000,
+            ..produce_plan(address, -1)
+        };
+        let phase = end_to_end::end_to_end(&plan, &consumer::Plan::new(address, "load"), &Watch::default()).unwrap();
+        let flow = phase.flow("consume").unwrap();
+        assert_eq!((flow.counts.records, flow.latencies), (300, 300));
+        assert!(flow.latency.max_us > 0.45e6, "{:?}", flow.latency);
+    }
 }
 
 #[test]
 fn lost_batch_is_noticed() {
     let address = broker(Log { lost: Some(1), ..Log::default() });
-    let produced = produce::run(&produce_plan(address, 1)).unwrap();
-    let error = fetch::run(&fetch_plan(address, produced.batch_bytes)).unwrap_err();
+    produce(&produce_plan(address, 1)).unwrap();
+    let error = consume(address).unwrap_err();
     assert!(error.to_string().contains("missing"), "{error}");
 }
 
@@ -239,8 +304,9 @@ fn lost_batch_is_noticed() {
 fn error_codes_end_a_run() {
     let address = broker(Log { produce_code: 10, ..Log::default() });
     for acks in [1, -1] {
-        let error = produce::run(&produce_plan(address, acks)).unwrap_err();
+        let error = produce(&produce_plan(address, acks)).unwrap_err();
         assert!(matches!(error, Error::Code { api: "Produce", code: 10, .. }), "{error}");
+        assert!(error.to_string().contains("load-"), "{error}");
     }
     let error = ready::wait(address, "load", Some(PARTITIONS), Duration::from_millis(100)).unwrap_err();
     assert!(error.to_string().contains("MESSAGE_TOO_LARGE"), "{error}");
@@ -249,22 +315,19 @@ fn error_codes_end_a_run() {
 }
 
 #[test]
-fn ready_and_ping_put_single_records() {
+fn nobody_there_is_an_error_that_names_the_address() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = produce(&produce_plan(address, -1)).unwrap_err();
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    let plan = producer::Plan { total_bytes: 0, ..produce_plan(broker(Log::default()), -1) };
+    assert!(produce(&plan).unwrap_err().to_string().contains("how long"));
+}
+
+#[test]
+fn ready_puts_single_records() {
     let address = broker(Log::default());
     let (_, partitions) = ready::wait(address, "load", None, Duration::from_secs(5)).unwrap();
     assert_eq!(partitions, PARTITIONS);
-    let plan = ping::Plan {
-        address,
-        topic: "load".into(),
-        partitions: PARTITIONS,
-        acks: -1,
-        connections: 2,
-        record_bytes: 64,
-        count: 20,
-        rate: 2000.0,
-        pid: None,
-    };
-    assert_eq!(ping::run(&plan).unwrap().records, 40);
 }
 
 #[test]
@@ -288,6 +351,6 @@ fn walk_accepts_what_the_crate_encodes() {
     let mut bytes = BytesMut::new();
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
     RecordBatchEncoder::encode(&mut bytes, &[record(5), record(6)], &options).unwrap();
-    let walked = walk(&bytes, 5).unwrap();
+    let walked = walk(&bytes, 5, |_| {}).unwrap();
     assert_eq!((walked.records, walked.next_offset, walked.bytes), (2, 7, bytes.len() as u64));
 }

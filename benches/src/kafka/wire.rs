@@ -14,7 +14,7 @@ impl Writer {
     #[must_use]
     pub fn request((key, version): (i16, i16)) -> Self {
         let mut writer = Self { bytes: vec![0; 4] };
-        writer.i16(key).i16(version).i32(0).string("kload");
+        writer.i16(key).i16(version).i32(0).string("headwater-bench");
         writer
     }
 

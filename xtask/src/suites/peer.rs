@@ -33,8 +33,8 @@ pub fn reference(job: &Job<'_>) -> Result<Counts> {
 /// Runs the benchmark that compares the two; it fails when a server or a load fails, not over the figures, which are for
 /// people to read.
 pub fn comparison(job: &Job<'_>, arguments: &[&str]) -> Result<Counts> {
-    let mut compare = Command::new(job.workspace.build("compare")?);
-    compare.args(arguments).args(["--name", job.name]).arg("--headwater").arg(&job.server);
+    let mut compare = Command::new(&job.server);
+    compare.args(["bench", "compare"]).args(arguments).args(["--name", job.name]);
     compare.arg("--out").arg(job.workspace.scratch().join("results")).current_dir(&job.workspace.root);
     let end = command::run_logged(&mut compare, &job.log, job.limit)?;
     ensure!(end != End::TimedOut, "not done after {} s", job.limit.as_secs());

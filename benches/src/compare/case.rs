@@ -1,0 +1,243 @@
+//! The cases of a comparison: each a load, and the figures that are taken of it.
+
+use super::server::Server;
+use crate::kafka::Error;
+use crate::kafka::batch::Shape;
+use crate::load::phase::{Phase, Watch};
+use crate::load::producer::Plan;
+use crate::load::schedule::Rate;
+use crate::load::{consumer, end_to_end};
+use crate::scenario;
+use headwater_engine::batch::Codec;
+use serde::Serialize;
+use std::time::Duration;
+
+/// What a case does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Kind {
+    /// Produces as fast as batches are acknowledged.
+    Produce,
+    /// Fetches what was produced before.
+    Fetch,
+    /// Ping-pong, or on a schedule of so many records per second.
+    EndToEnd(Option<u32>),
+}
+
+/// A case.
+#[derive(Clone, Debug, Serialize)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: Kind,
+    /// Batches.
+    pub shape: Shape,
+    /// Partitions.
+    pub partitions: i32,
+}
+
+/// How large the loads are.
+#[derive(Clone, Debug, Serialize)]
+pub struct Size {
+    /// Value bytes produced in a round.
+    pub round_bytes: u64,
+    /// How often they are fetched.
+    pub passes: u32,
+    /// How long a case on a schedule takes.
+    pub seconds: f64,
+    /// Connections that produce.
+    pub producers: usize,
+    /// Produce requests in flight on each.
+    pub in_flight: usize,
+    /// Connections that fetch.
+    pub consumers: usize,
+    /// Waited after a load before the CPU time is read, so that work put off to the background counts.
+    pub settle_ms: u64,
+}
+
+/// A figure of a round: what it is and its value.
+pub type Figure = (&'static str, f64);
+
+/// Names of all cases, for the command line.
+pub const NAMES: [&str; 15] = [
+    "produce-64k",
+    "produce-16k",
+    "produce-100b",
+    "produce-lz4",
+    "produce-960k",
+    "produce-64k-100p",
+    "produce-16k-100p",
+    "fetch-64k",
+    "fetch-16k",
+    "fetch-100b",
+    "fetch-lz4",
+    "fetch-960k",
+    "e2e-ping",
+    "e2e-500",
+    "e2e-20000",
+];
+
+impl Case {
+    /// The case of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let name = NAMES.into_iter().find(|known| *known == name)?;
+        let (kind, payload) = name.split_once('-')?;
+        let (payload, partitions) = payload.strip_suffix("-100p").map_or((payload, 4), |payload| (payload, 100));
+        let one = || Shape { records: Some(1), ..Shape::plain(1024, 0) };
+        let (kind, shape, partitions) = match (kind, payload) {
+            ("e2e", "ping") => (Kind::EndToEnd(None), one(), 1),
+            ("e2e", rate) => (Kind::EndToEnd(Some(rate.parse().ok()?)), one(), 1),
+            (kind, payload) => {
+                let shape = match payload {
+                    "64k" => Shape::plain(1024, 64 << 10),
+                    "16k" => Shape::plain(1024, 16 << 10),
+                    "960k" => Shape::plain(1024, 960 << 10),
+                    "100b" => Shape::plain(100, 64 << 10),
+                    "lz4" => Shape { codec: Codec::Lz4, repeats: 0.5, ..Shape::plain(1024, 64 << 10) },
+                    _ => return None,
+                };
+                (if kind == "fetch" { Kind::Fetch } else { Kind::Produce }, shape, partitions)
+            }
+        };
+        Some(Self { name, kind, shape, partitions })
+    }
+
+    fn produce(&self, server: &Server, topic: &str, bytes: u64, size: &Size) -> Plan {
+        Plan {
+            partitions: self.partitions,
+            connections: size.producers,
+            in_flight: size.in_flight,
+            shape: self.shape.clone(),
+            total_bytes: bytes,
+            topic_settings: server.topic_settings.clone(),
+            ..Plan::new(server.address, topic)
+        }
+    }
+
+    fn fetch(&self, server: &Server, topic: &str, size: &Size) -> consumer::Plan {
+        consumer::Plan { consumers: size.consumers, passes: size.passes, ..consumer::Plan::new(server.address, topic) }
+    }
+
+    /// The topic that all rounds fetch from.
+    fn fetched(&self) -> String {
+        format!("compare-{}", self.name)
+    }
+
+    /// Produces so much in the shape of this case, and fetches it, so that a JVM has compiled what it runs; and makes what
+    /// fetch cases read.
+    pub fn warm(&self, server: &Server, bytes: u64, size: &Size) -> Result<(), Error> {
+        let quiet = Watch::default();
+        if self.kind == Kind::Fetch {
+            scenario::fill(&self.produce(server, &self.fetched(), size.round_bytes, size), &quiet)?;
+        }
+        if bytes == 0 {
+            return Ok(());
+        }
+        let topic = format!("compare-warm-{}", self.name);
+        match self.kind {
+            Kind::EndToEnd(_) => {
+                let seconds = Size { seconds: size.seconds.min(2.0), ..size.clone() };
+                self.end_to_end(server, &topic, &seconds, &quiet)?;
+            }
+            Kind::Produce | Kind::Fetch => {
+                scenario::produce("warm", &self.produce(server, &topic, bytes, size), &quiet)?;
+                if server.stores {
+                    scenario::consume("warm", &self.fetch(server, &topic, size), &quiet)?;
+                }
+            }
+        }
+        scenario::delete(server.address, &topic)
+    }
+
+    /// Whether a server that stores nothing can run it.
+    #[must_use]
+    pub fn needs_a_store(&self) -> bool {
+        self.kind != Kind::Produce
+    }
+
+    /// Runs a round and returns its figures. What was produced is deleted again.
+    pub fn round(&self, server: &Server, number: usize, size: &Size) -> Result<(Vec<Figure>, Phase), Error> {
+        let watch = Watch { pid: server.pid, progress: false, settle: Duration::from_millis(size.settle_ms) };
+        let topic = format!("compare-{}-{number}", self.name);
+        let phase = match self.kind {
+            Kind::Fetch => {
+                let watch = Watch { settle: Duration::ZERO, ..watch };
+                scenario::consume(self.name, &self.fetch(server, &self.fetched(), size), &watch)?
+            }
+            Kind::Produce => {
+                let plan = self.produce(server, &topic, size.round_bytes, size);
+                scenario::produce(self.name, &plan, &watch)?
+            }
+            Kind::EndToEnd(_) => self.end_to_end(server, &topic, size, &watch)?,
+        };
+        if self.kind != Kind::Fetch {
+            scenario::delete(server.address, &topic)?;
+        }
+        Ok((self.figures(&phase)?, phase))
+    }
+
+    fn end_to_end(&self, server: &Server, topic: &str, size: &Size, watch: &Watch) -> Result<Phase, Error> {
+        let Kind::EndToEnd(rate) = self.kind else { return Err(Error::Answer("not an end-to-end case".into())) };
+        let many = rate.is_some_and(|rate| rate > 1000);
+        let produce = Plan {
+            // A connection with many in flight for each of several partitions, where one would be too slow.
+            partitions: if many { 4 } else { self.partitions },
+            connections: if many { 4 } else { 1 },
+            in_flight: 64,
+            owned: true,
+            rate: rate.map_or(Rate::Closed, |rate| Rate::Records(rate.into())),
+            duration: Duration::try_from_secs_f64(size.seconds).map_err(|error| Error::Answer(error.to_string()))?,
+            ..self.produce(server, topic, 0, size)
+        };
+        end_to_end::end_to_end(&produce, &consumer::Plan::new(server.address, topic), watch)
+    }
+
+    fn figures(&self, phase: &Phase) -> Result<Vec<Figure>, Error> {
+        let cost = &phase.cost;
+        let flow = match self.kind {
+            Kind::Produce => phase.flow("produce")?,
+            Kind::Fetch | Kind::EndToEnd(_) => phase.flow("consume")?,
+        };
+        let mut figures = Vec::new();
+        if let Some(cpu) = cost.server_cpu_s_per_gb {
+            figures.push(("server CPU s/GB", cpu));
+        }
+        figures.push(("machine CPU s/GB, generator's taken off", cost.machine_cpu_s_per_gb));
+        if matches!(self.kind, Kind::EndToEnd(_)) {
+            figures.push(("records/s", flow.records_per_s));
+        } else {
+            figures.push(("MB/s", flow.mb_per_s));
+        }
+        let latency = flow.latency;
+        for (name, us) in [
+            ("p50 ms", latency.p50_us),
+            ("p99 ms", latency.p99_us),
+            ("p99.9 ms", latency.p999_us),
+            ("max ms", latency.max_us),
+        ] {
+            figures.push((name, us / 1e3));
+        }
+        if let Some(server) = cost.server {
+            figures.push(("anonymous MB", server.anonymous_mb));
+            figures.push(("resident MB", server.resident_mb));
+        }
+        figures.push(("generator CPU s/GB", cost.generator_cpu_s_per_gb));
+        Ok(figures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_a_case() {
+        for name in NAMES {
+            assert!(Case::named(name).is_some(), "{name}");
+        }
+        assert!(Case::named("produce-1g").is_none());
+        assert_eq!(Case::named("produce-16k-100p").unwrap().partitions, 100);
+        assert_eq!(Case::named("e2e-500").unwrap().kind, Kind::EndToEnd(Some(500)));
+    }
+}

@@ -1,0 +1,196 @@
+//! A result: printed for people, and written with everything that a reader must know to judge it.
+
+use crate::kafka::Error;
+use crate::latency::{Percentiles, short};
+use crate::load::meter::Flow;
+use crate::load::phase::Phase;
+use crate::machine::{self, Machine};
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+/// Where and how a result was made.
+#[derive(Clone, Debug, Serialize)]
+pub struct About {
+    /// The program and its arguments, without folders.
+    pub command: String,
+    /// The version of this program.
+    pub version: &'static str,
+    /// Its commit, where that is known.
+    pub commit: Option<String>,
+    /// The day.
+    pub date: String,
+    /// The machine that the load came from.
+    pub machine: Machine,
+}
+
+impl About {
+    /// Here and now; `dir` lies on the file system that matters.
+    #[must_use]
+    pub fn here(dir: &Path) -> Self {
+        Self {
+            command: command(),
+            version: env!("CARGO_PKG_VERSION"),
+            commit: machine::commit(),
+            date: machine::today(),
+            machine: Machine::describe(dir),
+        }
+    }
+
+    /// Lines of Markdown.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let machine = &self.machine;
+        format!(
+            "- {}, version {}{}, command `{}`\n- {} x {}, {} GiB, Linux {}, {}; load average {} at the start\n",
+            self.date,
+            self.version,
+            self.commit.as_ref().map_or_else(String::new, |commit| format!(", commit `{commit}`")),
+            self.command,
+            machine.cores,
+            machine.cpu,
+            machine.memory_gib,
+            machine.kernel,
+            machine.file_system,
+            machine.load_at_start
+        )
+    }
+}
+
+/// The command line without the folders that it names, which are nobody's business.
+fn command() -> String {
+    let mut words = vec!["headwater".to_owned()];
+    let mut args = env::args().skip(1);
+    let folders = ["--dir", "--out", "--headwater", "--drop-cache"];
+    while let Some(arg) = args.next() {
+        if folders.contains(&arg.as_str()) {
+            args.next();
+        } else if !folders.iter().any(|flag| arg.strip_prefix(flag).is_some_and(|rest| rest.starts_with('='))) {
+            words.push(arg);
+        }
+    }
+    words.join(" ")
+}
+
+/// The result of one scenario on one broker.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Which scenario.
+    pub scenario: String,
+    /// Where and how.
+    #[serde(flatten)]
+    pub about: About,
+    /// What the broker promises when it acknowledges, as told.
+    pub durability: String,
+    /// The plans.
+    pub settings: serde_json::Value,
+    /// What was measured.
+    pub phases: Vec<Phase>,
+}
+
+impl Report {
+    /// The table, for a terminal and for Markdown alike.
+    #[must_use]
+    pub fn table(&self) -> String {
+        table(&self.phases)
+    }
+
+    /// The result for readers.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let mut out = format!("# {}, {}\n\n{}", self.scenario, self.about.date, self.about.markdown());
+        let _ = writeln!(out, "- durability: {}", self.durability);
+        let _ = writeln!(out, "- settings: `{}`\n", self.settings);
+        out + &self.table()
+    }
+
+    /// Writes `<date>-<name>.json` and `.md` into a folder, which is made when it is missing, and returns their common path.
+    pub fn write(&self, out: &Path, name: &str) -> Result<PathBuf, Error> {
+        write(out, &self.about.date, name, &self.markdown(), self)
+    }
+}
+
+/// Writes a result in both forms.
+pub fn write(out: &Path, date: &str, name: &str, markdown: &str, all: &impl Serialize) -> Result<PathBuf, Error> {
+    fs::create_dir_all(out)?;
+    let base = out.join(format!("{date}-{name}"));
+    fs::write(base.with_extension("md"), markdown)?;
+    fs::write(base.with_extension("json"), serde_json::to_vec_pretty(all).map_err(io::Error::from)?)?;
+    Ok(base)
+}
+
+/// Phases as a table of Markdown.
+fn table(phases: &[Phase]) -> String {
+    let heads = [
+        "phase",
+        "traffic",
+        "s",
+        "MB/s",
+        "records/s",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "max ms",
+        "server CPU s/GB",
+        "machine CPU s/GB",
+        "generator CPU s/GB",
+        "anonymous MB",
+    ];
+    let mut rows = vec![heads.map(String::from).to_vec()];
+    for phase in phases {
+        for (nth, flow) in phase.flows.iter().enumerate() {
+            let cost = &phase.cost;
+            // Costs are the phase's, not a flow's.
+            let costs = match nth {
+                0 => [
+                    cost.server_cpu_s_per_gb.map_or_else(|| "-".into(), short),
+                    short(cost.machine_cpu_s_per_gb),
+                    short(cost.generator_cpu_s_per_gb),
+                    cost.server.map_or_else(|| "-".into(), |server| short(server.anonymous_mb)),
+                ],
+                _ => [const { String::new() }; 4],
+            };
+            rows.push(row(phase, flow).into_iter().chain(costs).collect());
+        }
+    }
+    aligned(&rows)
+}
+
+fn row(phase: &Phase, flow: &Flow) -> Vec<String> {
+    let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = flow.latency;
+    let mut row = vec![phase.name.clone(), flow.name.into()];
+    row.extend([flow.seconds, flow.mb_per_s, flow.records_per_s].map(short));
+    row.extend([p50_us, p90_us, p99_us, p999_us, max_us].map(|us| short(us / 1e3)));
+    row
+}
+
+/// A Markdown table whose columns line up, the first row being its head.
+#[must_use]
+pub fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0).max(3)).collect();
+    let mut out = String::new();
+    for (nth, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        let _ = writeln!(out, "| {} |", cells.collect::<Vec<_>>().join(" | "));
+        if nth == 0 {
+            let dashes: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
+            let _ = writeln!(out, "| {} |", dashes.join(" | "));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_a_table_line_up() {
+        let rows = [["a", "long name"], ["1234", "x"]].map(|row| row.map(String::from).to_vec());
+        assert_eq!(aligned(&rows), "| a    | long name |\n| ---- | --------- |\n| 1234 | x         |\n");
+    }
+}
