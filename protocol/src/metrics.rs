@@ -26,6 +26,7 @@ pub struct Traffic {
     received: AtomicU64,
     memory: AtomicU64,
     mapped: AtomicU64,
+    copied: AtomicU64,
     sendfile: AtomicU64,
 }
 
@@ -43,6 +44,11 @@ impl Traffic {
     /// Record bytes went out through a file's map.
     pub(crate) fn sent_mapped(&self, count: usize) {
         self.mapped.fetch_add(count as u64, Relaxed);
+    }
+
+    /// Record bytes went out that were read from a file just before.
+    pub(crate) fn sent_copied(&self, count: usize) {
+        self.copied.fetch_add(count as u64, Relaxed);
     }
 
     /// Record bytes went out by `sendfile`.
@@ -241,6 +247,7 @@ impl Metrics {
             bytes_received: load(&self.traffic.received),
             bytes_sent_memory: load(&self.traffic.memory),
             bytes_sent_mapped: load(&self.traffic.mapped),
+            bytes_sent_copied: load(&self.traffic.copied),
             bytes_sent_sendfile: load(&self.traffic.sendfile),
             request_memory: self.budget.get().map_or(0, |budget| budget.used()),
             request_memory_max: self.budget.get().map(|budget| budget.max()),
@@ -265,6 +272,8 @@ pub struct Snapshot {
     pub bytes_sent_memory: u64,
     /// Record bytes sent through a file's map.
     pub bytes_sent_mapped: u64,
+    /// Record bytes of small ranges, read into memory and sent with what is around them.
+    pub bytes_sent_copied: u64,
     /// Record bytes sent by `sendfile`.
     pub bytes_sent_sendfile: u64,
     /// Memory that requests take now.

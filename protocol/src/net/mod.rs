@@ -1,8 +1,9 @@
 //! The network seam: what a connection needs of its transport, and answers in pieces.
 //!
-//! An answer is a queue of pieces: bytes that were encoded, and ranges of files that hold records. Over a TCP socket a range
-//! goes out by `sendfile`, from the page cache to the socket; no byte of it is copied in user space. Over any other transport
-//! (a simulated network, tests, later TLS) it is read through the file's map. `Traffic` counts both roads, as a proof.
+//! An answer is a queue of pieces: bytes that were encoded, and ranges of files that hold records. Over a TCP socket a large
+//! range goes out by `sendfile`, from the page cache to the socket; no byte of it is copied in user space. Small ones are read
+//! and sent in one call with what is around them, which costs less. Over any other transport (a simulated network, tests,
+//! later TLS) a range is read through the file's map. `Traffic` counts the roads, as a proof.
 //!
 //! Everything here is polled, by one task for a connection, and keeps what it has done so far: nothing is lost when the task
 //! is busy with something else for a while.
@@ -88,6 +89,14 @@ impl Outbox {
         self.memory
     }
 
+    /// The pieces in order, each with how many bytes of a range are sent already. What is sent of bytes in memory is cut off.
+    fn pieces(&self) -> impl Iterator<Item = (&Piece, usize)> {
+        self.pieces.iter().enumerate().map(|(index, piece)| match piece {
+            Piece::File(_) if index == 0 => (piece, self.sent),
+            _ => (piece, 0),
+        })
+    }
+
     /// The bytes at the front that lie in memory, up to the next range of a file, and whether one follows.
     fn slices<'a>(&'a self, out: &mut Vec<io::IoSlice<'a>>) -> bool {
         for piece in &self.pieces {
@@ -108,11 +117,12 @@ impl Outbox {
         }
     }
 
-    /// Forgets `count` bytes at the front, because they are sent.
-    fn advance(&mut self, mut count: usize) {
+    /// Forgets `count` bytes at the front, because they are sent. Returns how many of them were of ranges.
+    fn advance(&mut self, mut count: usize) -> usize {
+        let mut of_files = 0;
         self.bytes = self.bytes.saturating_sub(count as u64);
         while count > 0 {
-            let Some(piece) = self.pieces.front_mut() else { return };
+            let Some(piece) = self.pieces.front_mut() else { break };
             match piece {
                 Piece::Bytes(bytes) => {
                     let step = count.min(bytes.len());
@@ -129,6 +139,7 @@ impl Outbox {
                     let step = count.min(range.len() - self.sent);
                     self.sent += step;
                     count -= step;
+                    of_files += step;
                     if self.sent == range.len() {
                         self.pieces.pop_front();
                         self.sent = 0;
@@ -136,6 +147,7 @@ impl Outbox {
                 }
             }
         }
+        of_files
     }
 }
 

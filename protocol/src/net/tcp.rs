@@ -1,29 +1,37 @@
-//! TCP: vectored writes for what lies in memory, `sendfile` for ranges of files.
+//! TCP: vectored writes for what lies in memory and for small ranges of files, `sendfile` for larger ones.
 //!
 //! `unsafe` is here for one thing: a range of a file names its descriptor by number.
 #![allow(unsafe_code)]
 
-use super::{Outbox, POLL_BYTES_MAX, Transport};
+use super::{Outbox, POLL_BYTES_MAX, Piece, SLICES_MAX, Transport};
 use crate::metrics::Traffic;
 use headwater_engine::FileRange;
+use rustix::io::{Errno, ReadWriteFlags};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
-use std::io;
+use std::cell::RefCell;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+/// Ranges up to this size are read and sent with what is around them; larger ones go by `sendfile`. Decision 0007 says why.
+const SMALL_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of small ranges in one vectored write.
+const GATHERED_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// Where small ranges are read to. It belongs to the thread, not to an answer: what a socket does not take is read again.
+    static GATHERED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Transport for TcpStream {
     fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox, traffic: &Traffic) -> Poll<io::Result<usize>> {
         let mut total = 0;
         while !out.is_empty() && total < POLL_BYTES_MAX {
-            let step = if out.file().is_some() {
-                poll_send_file(self, cx, out, POLL_BYTES_MAX - total, traffic)
-            } else {
-                poll_send_slices(self, cx, out, traffic)
-            };
-            match step {
+            match poll_send_next(self, cx, out, POLL_BYTES_MAX - total, traffic) {
                 Poll::Ready(Ok(sent)) => total += sent,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if total > 0 => break,
@@ -39,11 +47,11 @@ impl Transport for TcpStream {
 }
 
 /// Runs `send` when the socket takes bytes, again when it says that it does not after all.
-fn poll_io(
+fn poll_io<T>(
     stream: &TcpStream,
     cx: &mut Context<'_>,
-    mut send: impl FnMut() -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
+    mut send: impl FnMut() -> io::Result<T>,
+) -> Poll<io::Result<T>> {
     loop {
         ready!(stream.poll_write_ready(cx))?;
         match stream.try_io(Interest::WRITABLE, &mut send) {
@@ -54,22 +62,77 @@ fn poll_io(
     }
 }
 
-fn poll_send_slices(
+/// Sends what is at the front: bytes in memory and small ranges together, or a range by `sendfile`.
+fn poll_send_next(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     out: &mut Outbox,
+    most: usize,
     traffic: &Traffic,
 ) -> Poll<io::Result<usize>> {
-    let mut slices = Vec::new();
-    // With more to follow at once, the kernel waits for it instead of sending a small segment.
-    let flags = if out.slices(&mut slices) { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
-    let sent = ready!(poll_io(stream, cx, || {
-        Ok(rustix::net::sendmsg(stream, &slices, &mut SendAncillaryBuffer::default(), flags)?)
-    }))?;
-    drop(slices);
-    traffic.sent_memory(sent);
-    out.advance(sent);
+    if out.file().is_some_and(|(range, _)| range.len() > SMALL_BYTES_MAX) {
+        return poll_send_file(stream, cx, out, most, traffic);
+    }
+    let sent = poll_io(stream, cx, || GATHERED.with_borrow_mut(|buffer| send_gathered(stream, out, buffer)));
+    let Some(sent) = ready!(sent)? else { return poll_send_file(stream, cx, out, most, traffic) };
+    let of_files = out.advance(sent);
+    traffic.sent_copied(of_files);
+    traffic.sent_memory(sent - of_files);
     Poll::Ready(Ok(sent))
+}
+
+/// One vectored write. None when there is nothing for it: the range at the front must go by `sendfile`.
+fn send_gathered(stream: &TcpStream, out: &Outbox, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    buffer.resize(GATHERED_BYTES, 0);
+    let (slices, more) = gather(out, buffer);
+    if slices.is_empty() {
+        return Ok(None);
+    }
+    // With more to follow at once, the kernel waits for it instead of sending a small segment.
+    let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
+    Ok(Some(rustix::net::sendmsg(stream, &slices, &mut SendAncillaryBuffer::default(), flags)?))
+}
+
+/// What one vectored write can take from the front of the outbox, small ranges read into `free`; and whether more follows.
+fn gather<'a>(out: &'a Outbox, mut free: &'a mut [u8]) -> (Vec<IoSlice<'a>>, bool) {
+    let mut slices = Vec::new();
+    for (piece, done) in out.pieces() {
+        if slices.len() == SLICES_MAX {
+            return (slices, true);
+        }
+        match piece {
+            Piece::Bytes(bytes) => slices.push(IoSlice::new(bytes)),
+            Piece::File(range) => {
+                let left = range.len() - done;
+                if range.len() > SMALL_BYTES_MAX || left > free.len() {
+                    return (slices, true);
+                }
+                let (part, rest) = free.split_at_mut(left);
+                free = rest;
+                if !read_now(range, done, part) {
+                    return (slices, true);
+                }
+                slices.push(IoSlice::new(part));
+            }
+        }
+    }
+    (slices, false)
+}
+
+/// Reads a part of a range if that needs no waiting for the medium. If it does, or fails, `sendfile` is to say what is wrong.
+fn read_now(range: &FileRange, done: usize, part: &mut [u8]) -> bool {
+    let Some(fd) = range.raw_fd() else { return false };
+    // SAFETY: the descriptor belongs to the file that `range` holds open, and `range` is borrowed for longer than this.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    let position = range.position().saturating_add(done as u64);
+    let size = part.len();
+    let parts = &mut [IoSliceMut::new(part)];
+    let read = match rustix::io::preadv2(file, parts, position, ReadWriteFlags::NOWAIT) {
+        // A filesystem that cannot say: it is read at once, as `sendfile` would.
+        Err(Errno::OPNOTSUPP) => rustix::io::preadv2(file, parts, position, ReadWriteFlags::empty()),
+        other => other,
+    };
+    read.is_ok_and(|read| read == size)
 }
 
 fn poll_send_file(

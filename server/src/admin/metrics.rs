@@ -118,6 +118,7 @@ impl Moment {
             let ways = [
                 ("memory", listener.bytes_sent_memory),
                 ("mapped", listener.bytes_sent_mapped),
+                ("copied", listener.bytes_sent_copied),
                 ("sendfile", listener.bytes_sent_sendfile),
             ];
             for (way, count) in ways {
