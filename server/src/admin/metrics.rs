@@ -112,7 +112,7 @@ impl Moment {
         for listener in counting() {
             received.counter(&[("protocol", listener.protocol)], listener.bytes_received)?;
         }
-        let help = "Bytes sent to clients, by the way they took; sendfile bytes never were in user space";
+        let help = "Bytes sent to clients, by the way they took; sendfile bytes never were in user space, copied ones are of small ranges";
         let mut sent = page.family("sent_bytes", help, MetricType::Counter)?;
         for listener in counting() {
             let ways = [
