@@ -34,31 +34,28 @@ fn measure(partitions: u64, bytes_per_second: u64, seconds: u64) -> Result<()> {
     let per_second = 1_000 / EVERY.as_millis() as u64 * CONNECTIONS;
     let batches = (bytes_per_second / RECORD_BYTES as u64).div_ceil(per_second);
     let mut schedule = Schedule { connections: CONNECTIONS, every: EVERY, batches, requests: 0 };
-    // Each partition's first batch makes its file: a figure of its own.
-    schedule.requests = partitions.div_ceil(CONNECTIONS * batches);
+    // Each partition's first batch makes its file, which is a figure of its own.
+    let firsts = partitions.div_ceil(CONNECTIONS * batches);
+    let rounds = [("first batches", firsts), ("then", 1_000 / EVERY.as_millis() as u64 * seconds)];
     let mut sent = 0;
-    for (what, requests) in [("first batches", schedule.requests), ("", 1_000 / EVERY.as_millis() as u64 * seconds)] {
+    for (when, requests) in rounds {
         schedule.requests = requests;
         let watch = CpuWatch::start(server.pid())?;
         let (latencies, late) = load::open(server.kafka, "busy", partitions, &batch, schedule)?;
         let (cpu, percent) = watch.read()?;
         sent += requests * CONNECTIONS * batches;
-        let bytes = requests * CONNECTIONS * batches * RECORD_BYTES as u64;
+        let bytes = (requests * CONNECTIONS * batches * RECORD_BYTES as u64) as f64;
         let times = latencies.percentiles();
-        let what = format!(
-            "{partitions} partitions, {:.1} MB/s {what}",
-            (batches * per_second * RECORD_BYTES as u64) as f64 / 1e6
-        );
-        println!(
-            "{what}: p50 {:.2} ms, p99.9 {:.2} ms, most {:.2} ms; sent {:.2} ms late at worst; CPU {percent:.1} % of a core, {:.2} s for a GB; {:.1} MB of memory",
-            times.p50_us / 1e3,
-            times.p999_us / 1e3,
-            times.max_us / 1e3,
-            late.as_secs_f64() * 1e3,
-            cpu * 1e9 / bytes as f64,
-            memory_mb(server.pid())?,
-        );
-        figure(&format!("{what}, p99"), times.p99_us / 1e3, "ms", 50.0);
+        let rate = (batches * per_second * RECORD_BYTES as u64) as f64 / 1e6;
+        let what = format!("{partitions} partitions, {rate:.1} MB/s, {when}");
+        let [p50, p99, p999, most] = [times.p50_us, times.p99_us, times.p999_us, times.max_us].map(|us| us / 1e3);
+        println!("{what}: p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, most {most:.2} ms");
+        println!("  the latest request was sent {:.2} ms after its time", late.as_secs_f64() * 1e3);
+        let memory = memory_mb(server.pid())?;
+        println!("  CPU {percent:.1} % of a core, {:.2} s for a GB; {memory:.1} MB of memory", cpu * 1e9 / bytes);
+        if when == "then" {
+            figure(&format!("{what}, p99"), p99, "ms", 50.0);
+        }
     }
     let ends = admin::offsets(&mut connection, "busy", i32::try_from(partitions)?, End::Latest)?;
     ensure!(ends.iter().sum::<i64>() == sent as i64, "not every record that was acknowledged is there");

@@ -42,7 +42,7 @@ fn measure(partitions: u64, bytes: u64) -> Result<()> {
     let more = thread::scope(|scope| {
         let batch = &batch;
         let load = scope.spawn(move || load::closed(address, "much", partitions, batch, shape, rounds));
-        thread::sleep(Duration::from_secs(2));
+        thread::sleep(if headwater_tests::is_long() { Duration::from_secs(2) } else { Duration::from_millis(100) });
         server.kill()?;
         load.join().map_err(|_| anyhow!("the load panicked"))?
     })?;

@@ -42,7 +42,7 @@ fn measure(consumers: u64, seconds: u64, with_session: bool) -> Result<()> {
             let begin = WAIT * number as u32 / consumers as u32;
             waiting.spawn(consumer(server.kafka, number as i32, begin, with_session, answers.clone()));
         }
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(WAIT * 3).await;
         let (before, watch) = (answers.load(Ordering::Relaxed), CpuWatch::start(server.pid())?);
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let (cpu, percent) = watch.read()?;
