@@ -26,6 +26,8 @@ const PIECES_MAX: usize = 1024;
 /// An idle committer says once that its last block was durable, so that damage to that block can be told from a torn
 /// write; and it looks at the clock this often.
 const IDLE: Duration = Duration::from_millis(50);
+/// One that has said so rests until something is queued. This long at most, should a nudge have been missed.
+const ASLEEP: Duration = Duration::from_secs(1);
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +136,8 @@ impl Committer {
 
     /// Waits for the next command. When none comes for a while, says that all is durable.
     fn rest(&mut self) -> Result<(), Fatal> {
-        match self.receiver.recv_timeout(IDLE) {
+        let has_sealed = self.is_sealed && self.durable_through == self.published;
+        match self.receiver.recv_timeout(if has_sealed { ASLEEP } else { IDLE }) {
             Ok(queued) => self.take(queued),
             Err(RecvTimeoutError::Timeout) => self.seal()?,
             Err(RecvTimeoutError::Disconnected) => {}

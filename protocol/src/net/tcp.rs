@@ -64,7 +64,11 @@ fn poll_send_slices(
     // With more to follow at once, the kernel waits for it instead of sending a small segment.
     let flags = if out.slices(&mut slices) { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
     let sent = ready!(poll_io(stream, cx, || {
-        Ok(rustix::net::sendmsg(stream, &slices, &mut SendAncillaryBuffer::default(), flags)?)
+        Ok(match &slices[..] {
+            // Most answers; the kernel has less to look at.
+            [one] => rustix::net::send(stream, one, flags)?,
+            slices => rustix::net::sendmsg(stream, slices, &mut SendAncillaryBuffer::default(), flags)?,
+        })
     }))?;
     drop(slices);
     traffic.sent_memory(sent);
