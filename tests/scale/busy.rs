@@ -5,7 +5,7 @@ use crate::load::{self, Schedule};
 use crate::usage::{CpuWatch, memory_mb};
 use anyhow::{Result, ensure};
 use headwater_benches::kafka::admin::{self, End};
-use headwater_benches::kafka::batch::Batch;
+use headwater_benches::kafka::batch::Shape;
 use headwater_benches::kafka::connection::Connection;
 use headwater_tests::server::Setup;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub fn run(partitions: u64, bytes_per_second: u64, seconds: u64) {
 fn measure(partitions: u64, bytes_per_second: u64, seconds: u64) -> Result<()> {
     let setup = Setup::new(Path::new(crate::FOLDER))?;
     let server = setup.start()?;
-    let batch = Batch::filled(RECORD_BYTES, RECORD_BYTES);
+    let batch = Shape::plain(RECORD_BYTES, RECORD_BYTES).batch()?;
     let mut connection = Connection::open(server.kafka)?;
     admin::ensure_topic(&mut connection, "busy", i32::try_from(partitions)?)?;
     let per_second = 1_000 / EVERY.as_millis() as u64 * CONNECTIONS;

@@ -3,7 +3,7 @@
 use crate::usage::{CpuWatch, memory_mb};
 use crate::{figure, load};
 use anyhow::{Result, ensure};
-use headwater_benches::kafka::batch::Batch;
+use headwater_benches::kafka::batch::Shape;
 use headwater_tests::calls;
 use headwater_tests::client::Client;
 use headwater_tests::server::{Server, Setup};
@@ -33,7 +33,7 @@ fn measure(partitions: u64, seconds: u64, with_records: bool) -> Result<()> {
     }
     println!("{partitions} partitions in {topics} topics were made in {:.2?}", begun.elapsed());
     if with_records {
-        let batch = Batch::filled(100, 100);
+        let batch = Shape::plain(100, 100).batch()?;
         let begun = Instant::now();
         for number in 0..topics {
             load::closed(server.kafka, &format!("idle-{number}"), OF_A_TOPIC, &batch, (1, 2, 250), 1)?;

@@ -59,7 +59,7 @@ fn receive(stream: &mut impl Read, answer: &mut Vec<u8>) -> Result<(), Error> {
 fn check_answer(answer: &[u8]) -> Result<(), Error> {
     let mut reader = Reader::new(answer);
     reader.i32()?;
-    check(reader)
+    check(reader).map(drop)
 }
 
 /// What is sent on a schedule.

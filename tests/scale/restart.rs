@@ -4,7 +4,7 @@ use crate::usage::memory_mb;
 use crate::{figure, load};
 use anyhow::{Result, anyhow, ensure};
 use headwater_benches::kafka::admin::{self, End};
-use headwater_benches::kafka::batch::Batch;
+use headwater_benches::kafka::batch::Shape;
 use headwater_benches::kafka::connection::Connection;
 use headwater_tests::server::Setup;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub fn run(partitions: u64, bytes: u64) {
 fn measure(partitions: u64, bytes: u64) -> Result<()> {
     let setup = Setup::new(Path::new(crate::FOLDER))?;
     let server = setup.start()?;
-    let batch = Batch::filled(RECORD_BYTES, BATCH_BYTES);
+    let batch = Shape::plain(RECORD_BYTES, BATCH_BYTES).batch()?;
     let count = i32::try_from(partitions)?;
     admin::ensure_topic(&mut Connection::open(server.kafka)?, "much", count)?;
     let rounds = bytes.div_ceil(partitions * batch.value_bytes);
