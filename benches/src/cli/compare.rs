@@ -3,6 +3,7 @@
 use super::load::name_value;
 use super::output::{Output, print};
 use crate::compare::case::{Case, NAMES, Size};
+use crate::compare::plots::plots;
 use crate::compare::run::{self, Plan};
 use crate::compare::server::{Kind, Site};
 use crate::compare::sink;
@@ -75,7 +76,7 @@ pub struct CompareArgs {
     /// Servers keep their data in a temporary folder in this one, which must lie on the disk that is to be measured
     #[arg(long, value_name = "FOLDER", default_value_os_t = env::temp_dir())]
     dir: PathBuf,
-    /// Write the result as JSON and Markdown into this folder
+    /// Write the result as JSON and Markdown, with plots, into this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// What those files are called
@@ -131,8 +132,9 @@ impl CompareArgs {
         }
         let compared = compared?;
         if let Some(out) = &self.out {
-            let base = write(out, &compared.about.date, &self.name, &compared.markdown(), &compared)?;
-            eprintln!("written: {}.json and .md", base.display());
+            let base =
+                write(out, &compared.about.date, &self.name, &compared.markdown(), &plots(&compared), &compared)?;
+            eprintln!("written: {}.json and .md, with plots", base.display());
         }
         print(self.output, &compared, || compared.tables())
     }

@@ -30,7 +30,7 @@ pub struct Common {
     /// What the broker promises when it acknowledges, in words, for the result
     #[arg(long, value_name = "TEXT", default_value = "not stated")]
     durability: String,
-    /// Also write the result as JSON and Markdown into this folder
+    /// Also write the result as JSON and Markdown, with plots, into this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// What those files are called (default: the scenario)
@@ -59,7 +59,7 @@ impl Common {
         };
         if let Some(out) = &self.out {
             let base = report.write(out, self.name.as_deref().unwrap_or(scenario))?;
-            eprintln!("written: {}.json and .md", base.display());
+            eprintln!("written: {}.json and .md, with plots", base.display());
         }
         print(self.output, &report, || report.table())
     }

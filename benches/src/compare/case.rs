@@ -3,6 +3,7 @@
 use super::server::Server;
 use crate::kafka::Error;
 use crate::kafka::batch::Shape;
+use crate::load::meter::Flow;
 use crate::load::phase::{Phase, Watch};
 use crate::load::producer::Plan;
 use crate::load::schedule::Rate;
@@ -193,12 +194,16 @@ impl Case {
         end_to_end::end_to_end(&produce, &consumer::Plan::new(server.address, topic), watch)
     }
 
+    /// The traffic that its figures are of.
+    pub fn flow<'a>(&self, phase: &'a Phase) -> Result<&'a Flow, Error> {
+        match self.kind {
+            Kind::Produce => phase.flow("produce"),
+            Kind::Fetch | Kind::EndToEnd(_) => phase.flow("consume"),
+        }
+    }
+
     fn figures(&self, phase: &Phase) -> Result<Vec<Figure>, Error> {
-        let cost = &phase.cost;
-        let flow = match self.kind {
-            Kind::Produce => phase.flow("produce")?,
-            Kind::Fetch | Kind::EndToEnd(_) => phase.flow("consume")?,
-        };
+        let (cost, flow) = (&phase.cost, self.flow(phase)?);
         let mut figures = Vec::new();
         if let Some(cpu) = cost.server_cpu_s_per_gb {
             figures.push(("server CPU s/GB", cpu));
