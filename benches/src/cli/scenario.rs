@@ -87,7 +87,7 @@ impl ProduceArgs {
             connections: 4,
             in_flight: 16,
             partitions_a_request: 50,
-            shape: Shape { records: Some(1), ..plan.shape },
+            shape: Shape { records: Some(1), batch_bytes: 16 << 10, ..plan.shape },
             rate: Rate::Bytes(20e6),
             owned: true,
             duration: Duration::from_secs(30),
@@ -130,7 +130,7 @@ impl ShardsArgs {
             in_flight: 5,
             partitions_a_request: usize::try_from(shards).unwrap_or(1) / connections,
             owned: true,
-            shape: Shape { records: Some(5), ..plan.shape },
+            shape: Shape { records: Some(5), batch_bytes: 16 << 10, ..plan.shape },
             rate: Rate::Bytes(f64::from(shards) * 1e6),
             linger: Duration::from_millis(5),
             duration: Duration::from_secs(60),
@@ -228,7 +228,7 @@ impl MixedArgs {
         let defaults = Plan {
             rate: Rate::Bytes(20e6),
             duration: Duration::from_secs(30),
-            shape: Shape { batch_bytes: 16_384, ..plan.shape },
+            shape: Shape { batch_bytes: 16 << 10, ..plan.shape },
             ..plan
         };
         let produce = self.produce.plan(address, defaults)?;
@@ -259,9 +259,9 @@ impl EndToEndArgs {
         let defaults = Plan {
             partitions: 1,
             connections: 1,
-            in_flight: 16,
+            in_flight: 5,
             owned: true,
-            shape: Shape { records: Some(1), ..plan.shape },
+            shape: Shape { records: Some(1), batch_bytes: 16 << 10, ..plan.shape },
             rate: Rate::Records(500.0),
             duration: Duration::from_secs(30),
             ..plan

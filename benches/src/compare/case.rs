@@ -85,7 +85,8 @@ impl Case {
         let name = NAMES.into_iter().find(|known| *known == name)?;
         let (kind, payload) = name.split_once('-')?;
         let (payload, partitions) = payload.strip_suffix("-100p").map_or((payload, 4), |payload| (payload, 100));
-        let one = || Shape { records: Some(1), ..Shape::plain(1024, 0) };
+        // Each record is a batch, and late ones join up to the size that clients take.
+        let one = || Shape { records: Some(1), ..Shape::plain(1024, 16 << 10) };
         let (kind, shape, partitions) = match (kind, payload) {
             ("e2e", "ping") => (Kind::EndToEnd(None), one(), 1),
             ("e2e", rate) => (Kind::EndToEnd(Some(rate.parse().ok()?)), one(), 1),
@@ -182,10 +183,10 @@ impl Case {
         let Kind::EndToEnd(rate) = self.kind else { return Err(Error::Answer("not an end-to-end case".into())) };
         let many = rate.is_some_and(|rate| rate > 1000);
         let produce = Plan {
-            // A connection with many in flight for each of several partitions, where one would be too slow.
+            // A connection for each of several partitions, where one would be too slow, with as many in flight as clients have.
             partitions: if many { 4 } else { self.partitions },
             connections: if many { 4 } else { 1 },
-            in_flight: 64,
+            in_flight: 5,
             owned: true,
             rate: rate.map_or(Rate::Closed, |rate| Rate::Records(rate.into())),
             duration: Duration::try_from_secs_f64(size.seconds).map_err(|error| Error::Answer(error.to_string()))?,
