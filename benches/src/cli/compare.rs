@@ -49,6 +49,9 @@ pub struct CompareArgs {
     /// How often a round's records are fetched
     #[arg(long, value_name = "N", default_value_t = 3)]
     passes: u32,
+    /// Measure fetches without reading everything once before: from wherever a server has put it, the disk maybe
+    #[arg(long)]
+    cold_fetch: bool,
     /// Wait this long after producing before CPU time is read, so that work put off counts
     #[arg(long, value_name = "MS", default_value_t = 1500)]
     settle_ms: u64,
@@ -107,6 +110,7 @@ impl CompareArgs {
             size: Size {
                 round_bytes: self.round_mb * 1_000_000,
                 passes: self.passes,
+                cold_fetch: self.cold_fetch,
                 seconds: self.seconds,
                 producers: self.producers,
                 in_flight: self.in_flight,

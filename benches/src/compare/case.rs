@@ -46,6 +46,8 @@ pub struct Size {
     pub passes: u32,
     /// How long a case on a schedule takes.
     pub seconds: f64,
+    /// Whether a fetch is measured as it comes; otherwise everything is read once before, so that it is in the page cache.
+    pub cold_fetch: bool,
     /// Connections that produce.
     pub producers: usize,
     /// Produce requests in flight on each.
@@ -165,7 +167,13 @@ impl Case {
         let phase = match self.kind {
             Kind::Fetch => {
                 let watch = Watch { settle: Duration::ZERO, ..watch };
-                scenario::consume(self.name, &self.fetch(server, &self.fetched(), size), &watch)?
+                let plan = self.fetch(server, &self.fetched(), size);
+                if !size.cold_fetch {
+                    // A server may keep what nobody has read out of the page cache, and other servers' rounds push it out.
+                    let once = consumer::Plan { passes: 1, ..plan.clone() };
+                    scenario::consume("before", &once, &Watch::default())?;
+                }
+                scenario::consume(self.name, &plan, &watch)?
             }
             Kind::Produce => {
                 let plan = self.produce(server, &topic, size.round_bytes, size);

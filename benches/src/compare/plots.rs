@@ -78,6 +78,7 @@ mod tests {
             size: Size {
                 round_bytes: 2_000_000,
                 passes: 1,
+                cold_fetch: false,
                 seconds: 1.0,
                 producers: 1,
                 in_flight: 1,
