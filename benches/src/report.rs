@@ -8,6 +8,7 @@ use crate::latency::{Percentiles, short};
 use crate::load::meter::Flow;
 use crate::load::phase::Phase;
 use crate::machine::{self, Machine};
+use crate::scenario::shards::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -90,13 +91,17 @@ pub struct Report {
     pub settings: serde_json::Value,
     /// What was measured.
     pub phases: Vec<Phase>,
+    /// What it says of shards, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
 }
 
 impl Report {
-    /// The table, for a terminal and for Markdown alike.
+    /// The table, and the verdict below it, for a terminal and for Markdown alike.
     #[must_use]
     pub fn table(&self) -> String {
-        table(&self.phases)
+        let verdict = self.verdict.as_ref().map_or_else(String::new, |verdict| format!("\n{verdict}"));
+        table(&self.phases) + &verdict
     }
 
     /// The result for readers.

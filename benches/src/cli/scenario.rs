@@ -10,6 +10,7 @@ use crate::load::phase::{Phase, Watch};
 use crate::load::producer::Plan;
 use crate::load::schedule::Rate;
 use crate::report::{About, Report};
+use crate::scenario::shards::Verdict;
 use crate::{load, scenario};
 use clap::Args;
 use serde_json::json;
@@ -50,12 +51,23 @@ impl Common {
     }
 
     fn report(&self, scenario: &str, settings: serde_json::Value, phases: Vec<Phase>) -> Result<(), Error> {
+        self.report_with(scenario, settings, phases, None)
+    }
+
+    fn report_with(
+        &self,
+        scenario: &str,
+        settings: serde_json::Value,
+        phases: Vec<Phase>,
+        verdict: Option<Verdict>,
+    ) -> Result<(), Error> {
         let report = Report {
             scenario: scenario.into(),
             about: About::here(self.out.as_deref().unwrap_or_else(|| ".".as_ref())),
             durability: self.durability.clone(),
             settings,
             phases,
+            verdict,
         };
         if let Some(out) = &self.out {
             let base = report.write(out, self.name.as_deref().unwrap_or(scenario))?;
@@ -138,7 +150,8 @@ impl ShardsArgs {
         };
         let plan = self.produce.plan(address, defaults)?;
         let phase = scenario::produce("shards", &plan, &self.common.watch()?)?;
-        self.common.report("shards", json!({ "shards": shards, "produce": plan }), vec![phase])
+        let verdict = Verdict::of(&plan, &phase);
+        self.common.report_with("shards", json!({ "shards": shards, "produce": plan }), vec![phase], verdict)
     }
 }
 

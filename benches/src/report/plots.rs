@@ -77,6 +77,7 @@ mod tests {
             durability: "none".into(),
             settings: serde_json::Value::Null,
             phases: vec![phase],
+            verdict: None,
         };
         let base = report.write(&out, "../a b/1.5").unwrap();
         let name = format!("{}----a-b-1-5", report.about.date);
