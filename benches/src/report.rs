@@ -1,10 +1,14 @@
 //! A result: printed for people, and written with everything that a reader must know to judge it.
 
+pub mod plots;
+
+use self::plots::{Plot, file_name};
 use crate::kafka::Error;
 use crate::latency::{Percentiles, short};
 use crate::load::meter::Flow;
 use crate::load::phase::Phase;
 use crate::machine::{self, Machine};
+use crate::scenario::shards::Verdict;
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -87,13 +91,17 @@ pub struct Report {
     pub settings: serde_json::Value,
     /// What was measured.
     pub phases: Vec<Phase>,
+    /// What it says of shards, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
 }
 
 impl Report {
-    /// The table, for a terminal and for Markdown alike.
+    /// The table, and the verdict below it, for a terminal and for Markdown alike.
     #[must_use]
     pub fn table(&self) -> String {
-        table(&self.phases)
+        let verdict = self.verdict.as_ref().map_or_else(String::new, |verdict| format!("\n{verdict}"));
+        table(&self.phases) + &verdict
     }
 
     /// The result for readers.
@@ -105,19 +113,34 @@ impl Report {
         out + &self.table()
     }
 
-    /// Writes `<date>-<name>.json` and `.md` into a folder, which is made when it is missing, and returns their common path.
+    /// Writes it with its plots; see [`write`].
     pub fn write(&self, out: &Path, name: &str) -> Result<PathBuf, Error> {
-        write(out, &self.about.date, name, &self.markdown(), self)
+        let plots = plots::of_phases(&self.scenario, &self.phases);
+        write(out, &self.about.date, name, &self.markdown(), &plots, self)
     }
 }
 
-/// Writes a result in both forms.
-pub fn write(out: &Path, date: &str, name: &str, markdown: &str, all: &impl Serialize) -> Result<PathBuf, Error> {
+/// Writes a result into a folder, which is made when it is missing, and returns the common path of its files: `<date>-<name>.json`
+/// and `.md`, and a `<date>-<name>-<plot>.svg` for each plot, which the Markdown shows.
+pub fn write(
+    out: &Path,
+    date: &str,
+    name: &str,
+    markdown: &str,
+    plots: &[Plot],
+    all: &impl Serialize,
+) -> Result<PathBuf, Error> {
     fs::create_dir_all(out)?;
-    let base = out.join(format!("{date}-{name}"));
-    fs::write(base.with_extension("md"), markdown)?;
-    fs::write(base.with_extension("json"), serde_json::to_vec_pretty(all).map_err(io::Error::from)?)?;
-    Ok(base)
+    let base = file_name(&format!("{date}-{name}"));
+    let mut markdown = markdown.to_owned();
+    for plot in plots {
+        let file = format!("{base}-{}.svg", file_name(&plot.name));
+        fs::write(out.join(&file), &plot.svg)?;
+        let _ = write!(markdown, "\n![{}]({file})\n", plot.title);
+    }
+    fs::write(out.join(format!("{base}.md")), markdown)?;
+    fs::write(out.join(format!("{base}.json")), serde_json::to_vec_pretty(all).map_err(io::Error::from)?)?;
+    Ok(out.join(base))
 }
 
 /// Phases as a table of Markdown.

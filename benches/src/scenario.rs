@@ -1,5 +1,7 @@
 //! The scenarios of `headwater bench`, each a few phases.
 
+pub mod shards;
+
 use crate::kafka::connection::Connection;
 use crate::kafka::{Error, admin};
 use crate::load::consumer::{self, count, ranges};

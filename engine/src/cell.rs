@@ -299,6 +299,7 @@ impl Cell {
 
     /// Waits for a capture that was asked for.
     pub fn wait_for_capture(&self, at_most: Duration) -> Option<Capture> {
+        self.shared.queue.nudge();
         let mut capture = self.capture.lock();
         if capture.is_none() {
             self.captured.wait_for(&mut capture, at_most);
@@ -325,6 +326,7 @@ impl Cell {
 
     pub fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
+        self.shared.queue.nudge();
         // Whoever is about to rest has seen it, or is resting when this is heard.
         let _guard = self.work_lock.lock();
         self.work.notify_all();

@@ -199,13 +199,14 @@ impl Engine {
         for number in 0..cell.shared.options.replay_threads.max(1) {
             let (jobs, cell) = (self.0.offload.jobs(), cell.clone());
             let run = move || {
-                while !cell.is_closing() {
-                    if let Ok(job) = jobs.recv_timeout(Duration::from_millis(200)) {
-                        cell.shared.stats.cold_reads.fetch_add(1, Ordering::Relaxed);
-                        // Whoever waits is told by the promise's drop; the thread goes on with other work.
-                        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                            tracing::error!("work on a replay thread panicked");
-                        }
+                // Whoever closes the cell leaves a job for each thread, lest one rests for ever.
+                while !cell.is_closing()
+                    && let Ok(job) = jobs.recv()
+                {
+                    cell.shared.stats.cold_reads.fetch_add(1, Ordering::Relaxed);
+                    // Whoever waits is told by the promise's drop; the thread goes on with other work.
+                    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
+                        tracing::error!("work on a replay thread panicked");
                     }
                 }
             };
@@ -240,6 +241,9 @@ impl Engine {
             let _ = thread.join();
         }
         cell.close();
+        for _ in &others {
+            drop(self.0.offload.run(|| ()));
+        }
         for thread in others {
             let _ = thread.join();
         }
@@ -422,13 +426,22 @@ impl Engine {
     }
 }
 
-/// Time between two looks of the background threads.
+/// Time between two looks of the background threads ...
 const TICK: Duration = Duration::from_millis(50);
+/// ... and while nothing is written. Who needs them sooner rings for them.
+const REST: Duration = Duration::from_millis(250);
+
+/// How long background threads rest: `seen` is what was written when they last looked.
+fn pause(cell: &Cell, seen: &mut u64) -> Duration {
+    let written = cell.wal_written.load(Ordering::Relaxed);
+    if std::mem::replace(seen, written) == written { REST } else { TICK }
+}
 
 fn run_checkpoints(cell: &Arc<Cell>, mut checkpointer: Checkpointer) {
     let options = &cell.shared.options;
     let clock = &cell.shared.env.clock;
     let mut last = (clock.monotonic(), 0);
+    let mut seen = 0;
     let steps = |checkpointer: &mut Checkpointer| -> Result<(), Fatal> {
         checkpointer.begin();
         loop {
@@ -458,13 +471,14 @@ fn run_checkpoints(cell: &Arc<Cell>, mut checkpointer: Checkpointer) {
         if is_last {
             return;
         }
-        cell.wait_for_work(TICK);
+        cell.wait_for_work(pause(cell, &mut seen));
     }
 }
 
 fn run_background(cell: &Arc<Cell>, mut background: Background) {
     let options = &cell.shared.options;
     let clock = &cell.shared.env.clock;
+    let mut seen = 0;
     let mut last_retention = clock.monotonic();
     let mut scrub_due = clock.monotonic() + Duration::from_secs(60);
     if let Err(error) = background.sweep_orphans() {
@@ -487,7 +501,7 @@ fn run_background(cell: &Arc<Cell>, mut background: Background) {
             };
             scrub_due = clock.monotonic() + pause;
         }
-        cell.wait_for_work(TICK);
+        cell.wait_for_work(pause(cell, &mut seen));
     }
 }
 

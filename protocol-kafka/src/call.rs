@@ -6,6 +6,7 @@
 
 use crate::codec::{self, FromWire, ToWire};
 use crate::context::Context;
+use crate::op::fetch::LastFetch;
 use bytes::Bytes;
 use headwater_protocol::budget::Charge;
 use headwater_protocol::net::Piece;
@@ -31,6 +32,8 @@ pub struct Call {
     pub body: Bytes,
     /// What is paid for memory of what is decoded of the body, until the call is over.
     pub memory: Charge,
+    /// What the connection keeps of its last Fetch.
+    pub(crate) last_fetch: LastFetch,
 }
 
 impl Call {

@@ -5,6 +5,7 @@ use crate::connection::FetchSessions;
 use crate::group::Coordinator;
 use crate::options::Options;
 use crate::table;
+use crate::wait_ends::WaitEnds;
 use headwater_engine::Engine;
 use headwater_protocol::budget::Budget;
 use headwater_protocol::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Context {
     /// what is not in memory need those threads too.
     pub(crate) heavy_checks: Semaphore,
     pub(crate) metrics: Arc<Metrics>,
+    /// When long polls end.
+    pub(crate) wait_ends: WaitEnds,
     shutdown: Option<Shutdown>,
 }
 
@@ -53,6 +56,7 @@ impl Context {
             answers: Budget::new(options.limits.request_memory_max / ANSWERS_PART),
             heavy_checks: Semaphore::new(HEAVY_CHECKS_MAX),
             metrics: Arc::new(table::metrics()),
+            wait_ends: WaitEnds::new(),
             shutdown: None,
             engine,
             options,
@@ -84,6 +88,12 @@ impl Context {
         if code != 0 {
             self.metrics.failed(call.operation, code);
         }
+    }
+
+    /// Whether the listener has stopped taking requests. A connection's requests are polled when it does, so a wait that looks
+    /// whenever it is polled need not be woken for it.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shutdown.as_ref().is_some_and(|shutdown| shutdown.phase() >= Phase::Draining)
     }
 
     /// Waits until the listener stops taking requests.

@@ -21,6 +21,7 @@ mod table;
 mod topic_config;
 mod topic_name;
 mod topics;
+mod wait_ends;
 
 pub use broker_config::broker_settings_page;
 pub use call::{Call, Close, Handler, Outcome, Reply, Running, Waiting};

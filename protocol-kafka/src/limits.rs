@@ -29,6 +29,12 @@ pub(crate) const TOPICS_CREATED_MAX: usize = 10_000;
 /// Topics that one Metadata request makes on demand. The client asks again for the others.
 pub(crate) const TOPICS_AUTO_CREATED_MAX: usize = 1_000;
 
+/// A Fetch without a session is kept with its connection for when it comes again, if it is no longer than this ...
+pub(crate) const ASKED_AGAIN_BYTES_MAX: usize = 1 << 10;
+
+/// ... and names no more partitions. Others are read anew each time.
+pub(crate) const ASKED_AGAIN_PARTITIONS_MAX: usize = 16;
+
 /// Groups of one server. One more is refused with POLICY_VIOLATION.
 pub(crate) const GROUPS_MAX: usize = 200_000;
 

@@ -282,3 +282,82 @@ async fn cold_records_come_all_the_same() {
         assert_eq!(records(&data), expected(2, &["cold", "records", "cold", "records"]));
     }
 }
+
+/// A request without a session that found nothing is kept for when it comes again. What it rests on may have changed by then.
+#[tokio::test]
+async fn a_question_asked_again_sees_what_changed_between_and_while_it_waits() {
+    let server = Server::start(Options::default());
+    for version in versions(ApiKey::Fetch) {
+        let orders = server.topic(&format!("orders-{version}"), 2, &[]).await;
+        let mut client = server.connect();
+        let again = request(vec![topic(version, &orders, vec![partition(0, 0), partition(1, 0)])]).with_max_wait_ms(5);
+        for _ in 0..3 {
+            let got = partitions(client.call(version, &again).await);
+            assert_eq!(
+                got.iter().map(|data| (data.error_code, data.high_watermark)).collect::<Vec<_>>(),
+                [(0, 0), (0, 0)]
+            );
+        }
+        // Between two of them; and once more, for nothing that was sent is held back.
+        append(&server, &orders.partition(1).unwrap(), &["a"]).await;
+        for _ in 0..2 {
+            let got = partitions(client.call(version, &again).await);
+            assert_eq!(records(&got[1]), expected(0, &["a"]), "version {version}");
+            assert_eq!((got[0].high_watermark, got[1].high_watermark), (0, 1));
+        }
+        // While it waits.
+        let wanted = |wait| request(vec![topic(version, &orders, vec![partition(0, 0)])]).with_max_wait_ms(wait);
+        client.call(version, &wanted(60)).await;
+        client.call(version, &wanted(60)).await;
+        let id = client.send(version, &wanted(60_000)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        append(&server, &orders.partition(0).unwrap(), &["b"]).await;
+        let got =
+            tokio::time::timeout(Duration::from_secs(5), client.receive::<FetchRequest>(version, id)).await.unwrap();
+        assert_eq!(records(&partitions(got)[0]), expected(0, &["b"]));
+    }
+}
+
+#[tokio::test]
+async fn a_question_asked_again_wakes_for_news_and_meets_a_log_that_was_cut_or_deleted() {
+    let server = Server::start(Options::default());
+    for version in [4, 11, 12, 13, 17] {
+        let name = format!("orders-{version}");
+        let orders = server.topic(&name, 1, &[]).await;
+        let mut client = server.connect();
+        // The same bytes each time, with a wait that is longer than the test: it must be news that ends it.
+        let short = request(vec![topic(version, &orders, vec![partition(0, 0)])]).with_max_wait_ms(300);
+        client.call(version, &short).await;
+        let id = client.send(version, &short).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let begun = tokio::time::Instant::now();
+        append(&server, &orders.partition(0).unwrap(), &["a", "b"]).await;
+        let got = partitions(client.receive::<FetchRequest>(version, id).await);
+        assert_eq!(records(&got[0]), expected(0, &["a", "b"]));
+        assert!(begun.elapsed() < Duration::from_millis(250), "it waited to the end");
+
+        let cut = request(vec![topic(version, &orders, vec![partition(0, 2)])]).with_max_wait_ms(5);
+        client.call(version, &cut).await;
+        let ack = server.engine.ack();
+        append(&server, &orders.partition(0).unwrap(), &["c"]).await;
+        orders.partition(0).unwrap().delete_records(None, &ack).unwrap();
+        ack.wait().await.unwrap();
+        assert_eq!(partitions(client.call(version, &cut).await)[0].error_code, 1, "OFFSET_OUT_OF_RANGE");
+
+        let last = request(vec![topic(version, &orders, vec![partition(0, 3)])]).with_max_wait_ms(5);
+        client.call(version, &last).await;
+        server.engine.delete_topic(orders.id()).await.unwrap();
+        let code = if version >= 13 { 100 } else { 3 };
+        for _ in 0..2 {
+            assert_eq!(partitions(client.call(version, &last).await)[0].error_code, code, "version {version}");
+        }
+        if version < 13 {
+            // Made anew under its name, it is another topic.
+            let orders = server.topic(&name, 1, &[]).await;
+            append(&server, &orders.partition(0).unwrap(), &["d"]).await;
+            assert_eq!(partitions(client.call(version, &last).await)[0].error_code, 1);
+            let first = request(vec![topic(version, &orders, vec![partition(0, 0)])]).with_max_wait_ms(5);
+            assert_eq!(records(&partitions(client.call(version, &first).await)[0]), expected(0, &["d"]));
+        }
+    }
+}

@@ -77,7 +77,7 @@ impl Config {
             piece: if self.seed % 4 < 2 { 4096 } else { 16 << 10 },
             files: 3,
             waiting: 16 << 10,
-            readers_stay: Duration::from_secs(if self.seed % 2 == 0 { 0 } else { 600 }),
+            readers_stay: Duration::from_secs(if self.seed.is_multiple_of(2) { 0 } else { 600 }),
         }
     }
 

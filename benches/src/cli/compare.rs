@@ -3,6 +3,7 @@
 use super::load::name_value;
 use super::output::{Output, print};
 use crate::compare::case::{Case, NAMES, Size};
+use crate::compare::plots::plots;
 use crate::compare::run::{self, Plan};
 use crate::compare::server::{Kind, Site};
 use crate::compare::sink;
@@ -48,6 +49,9 @@ pub struct CompareArgs {
     /// How often a round's records are fetched
     #[arg(long, value_name = "N", default_value_t = 3)]
     passes: u32,
+    /// Measure fetches without reading everything once before: from wherever a server has put it, the disk maybe
+    #[arg(long)]
+    cold_fetch: bool,
     /// Wait this long after producing before CPU time is read, so that work put off counts
     #[arg(long, value_name = "MS", default_value_t = 1500)]
     settle_ms: u64,
@@ -75,7 +79,7 @@ pub struct CompareArgs {
     /// Servers keep their data in a temporary folder in this one, which must lie on the disk that is to be measured
     #[arg(long, value_name = "FOLDER", default_value_os_t = env::temp_dir())]
     dir: PathBuf,
-    /// Write the result as JSON and Markdown into this folder
+    /// Write the result as JSON and Markdown, with plots, into this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// What those files are called
@@ -106,6 +110,7 @@ impl CompareArgs {
             size: Size {
                 round_bytes: self.round_mb * 1_000_000,
                 passes: self.passes,
+                cold_fetch: self.cold_fetch,
                 seconds: self.seconds,
                 producers: self.producers,
                 in_flight: self.in_flight,
@@ -131,8 +136,9 @@ impl CompareArgs {
         }
         let compared = compared?;
         if let Some(out) = &self.out {
-            let base = write(out, &compared.about.date, &self.name, &compared.markdown(), &compared)?;
-            eprintln!("written: {}.json and .md", base.display());
+            let base =
+                write(out, &compared.about.date, &self.name, &compared.markdown(), &plots(&compared), &compared)?;
+            eprintln!("written: {}.json and .md, with plots", base.display());
         }
         print(self.output, &compared, || compared.tables())
     }

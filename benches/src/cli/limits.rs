@@ -57,7 +57,7 @@ impl LimitsArgs {
         };
         let report = limits::measure(&settings)?;
         if let Some(out) = &self.out {
-            let base = write(out, &report.about.date, &self.name, &report.markdown(), &report)?;
+            let base = write(out, &report.about.date, &self.name, &report.markdown(), &[], &report)?;
             eprintln!("written: {}.json and .md", base.display());
         }
         print(self.output, &report, || format!("{}\n", report.tables()))

@@ -37,10 +37,10 @@ pub struct ProduceOptions {
     /// Bytes of a record's value
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     pub record_bytes: usize,
-    /// Bytes of a batch before it is compressed, at most
+    /// Bytes of a batch before it is compressed, at most; it is filled up to them
     #[arg(long, value_name = "BYTES")]
     pub batch_bytes: Option<usize>,
-    /// Records of a batch, instead of its size
+    /// Records of a batch, instead of its size; on a schedule, late ones join into batches of the scenario's size
     #[arg(long, value_name = "N", conflicts_with = "batch_bytes", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch_records: Option<u32>,
     /// Batches of different partitions that go into a request

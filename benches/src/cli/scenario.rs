@@ -10,6 +10,7 @@ use crate::load::phase::{Phase, Watch};
 use crate::load::producer::Plan;
 use crate::load::schedule::Rate;
 use crate::report::{About, Report};
+use crate::scenario::shards::Verdict;
 use crate::{load, scenario};
 use clap::Args;
 use serde_json::json;
@@ -30,7 +31,7 @@ pub struct Common {
     /// What the broker promises when it acknowledges, in words, for the result
     #[arg(long, value_name = "TEXT", default_value = "not stated")]
     durability: String,
-    /// Also write the result as JSON and Markdown into this folder
+    /// Also write the result as JSON and Markdown, with plots, into this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// What those files are called (default: the scenario)
@@ -50,16 +51,27 @@ impl Common {
     }
 
     fn report(&self, scenario: &str, settings: serde_json::Value, phases: Vec<Phase>) -> Result<(), Error> {
+        self.report_with(scenario, settings, phases, None)
+    }
+
+    fn report_with(
+        &self,
+        scenario: &str,
+        settings: serde_json::Value,
+        phases: Vec<Phase>,
+        verdict: Option<Verdict>,
+    ) -> Result<(), Error> {
         let report = Report {
             scenario: scenario.into(),
             about: About::here(self.out.as_deref().unwrap_or_else(|| ".".as_ref())),
             durability: self.durability.clone(),
             settings,
             phases,
+            verdict,
         };
         if let Some(out) = &self.out {
             let base = report.write(out, self.name.as_deref().unwrap_or(scenario))?;
-            eprintln!("written: {}.json and .md", base.display());
+            eprintln!("written: {}.json and .md, with plots", base.display());
         }
         print(self.output, &report, || report.table())
     }
@@ -87,7 +99,7 @@ impl ProduceArgs {
             connections: 4,
             in_flight: 16,
             partitions_a_request: 50,
-            shape: Shape { records: Some(1), ..plan.shape },
+            shape: Shape { records: Some(1), batch_bytes: 16 << 10, ..plan.shape },
             rate: Rate::Bytes(20e6),
             owned: true,
             duration: Duration::from_secs(30),
@@ -130,7 +142,7 @@ impl ShardsArgs {
             in_flight: 5,
             partitions_a_request: usize::try_from(shards).unwrap_or(1) / connections,
             owned: true,
-            shape: Shape { records: Some(5), ..plan.shape },
+            shape: Shape { records: Some(5), batch_bytes: 16 << 10, ..plan.shape },
             rate: Rate::Bytes(f64::from(shards) * 1e6),
             linger: Duration::from_millis(5),
             duration: Duration::from_secs(60),
@@ -138,7 +150,8 @@ impl ShardsArgs {
         };
         let plan = self.produce.plan(address, defaults)?;
         let phase = scenario::produce("shards", &plan, &self.common.watch()?)?;
-        self.common.report("shards", json!({ "shards": shards, "produce": plan }), vec![phase])
+        let verdict = Verdict::of(&plan, &phase);
+        self.common.report_with("shards", json!({ "shards": shards, "produce": plan }), vec![phase], verdict)
     }
 }
 
@@ -228,7 +241,7 @@ impl MixedArgs {
         let defaults = Plan {
             rate: Rate::Bytes(20e6),
             duration: Duration::from_secs(30),
-            shape: Shape { batch_bytes: 16_384, ..plan.shape },
+            shape: Shape { batch_bytes: 16 << 10, ..plan.shape },
             ..plan
         };
         let produce = self.produce.plan(address, defaults)?;
@@ -259,9 +272,9 @@ impl EndToEndArgs {
         let defaults = Plan {
             partitions: 1,
             connections: 1,
-            in_flight: 16,
+            in_flight: 5,
             owned: true,
-            shape: Shape { records: Some(1), ..plan.shape },
+            shape: Shape { records: Some(1), batch_bytes: 16 << 10, ..plan.shape },
             rate: Rate::Records(500.0),
             duration: Duration::from_secs(30),
             ..plan

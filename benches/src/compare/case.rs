@@ -3,6 +3,7 @@
 use super::server::Server;
 use crate::kafka::Error;
 use crate::kafka::batch::Shape;
+use crate::load::meter::Flow;
 use crate::load::phase::{Phase, Watch};
 use crate::load::producer::Plan;
 use crate::load::schedule::Rate;
@@ -45,6 +46,8 @@ pub struct Size {
     pub passes: u32,
     /// How long a case on a schedule takes.
     pub seconds: f64,
+    /// Whether a fetch is measured as it comes; otherwise everything is read once before, so that it is in the page cache.
+    pub cold_fetch: bool,
     /// Connections that produce.
     pub producers: usize,
     /// Produce requests in flight on each.
@@ -84,7 +87,8 @@ impl Case {
         let name = NAMES.into_iter().find(|known| *known == name)?;
         let (kind, payload) = name.split_once('-')?;
         let (payload, partitions) = payload.strip_suffix("-100p").map_or((payload, 4), |payload| (payload, 100));
-        let one = || Shape { records: Some(1), ..Shape::plain(1024, 0) };
+        // Each record is a batch, and late ones join up to the size that clients take.
+        let one = || Shape { records: Some(1), ..Shape::plain(1024, 16 << 10) };
         let (kind, shape, partitions) = match (kind, payload) {
             ("e2e", "ping") => (Kind::EndToEnd(None), one(), 1),
             ("e2e", rate) => (Kind::EndToEnd(Some(rate.parse().ok()?)), one(), 1),
@@ -163,7 +167,13 @@ impl Case {
         let phase = match self.kind {
             Kind::Fetch => {
                 let watch = Watch { settle: Duration::ZERO, ..watch };
-                scenario::consume(self.name, &self.fetch(server, &self.fetched(), size), &watch)?
+                let plan = self.fetch(server, &self.fetched(), size);
+                if !size.cold_fetch {
+                    // A server may keep what nobody has read out of the page cache, and other servers' rounds push it out.
+                    let once = consumer::Plan { passes: 1, ..plan.clone() };
+                    scenario::consume("before", &once, &Watch::default())?;
+                }
+                scenario::consume(self.name, &plan, &watch)?
             }
             Kind::Produce => {
                 let plan = self.produce(server, &topic, size.round_bytes, size);
@@ -181,10 +191,10 @@ impl Case {
         let Kind::EndToEnd(rate) = self.kind else { return Err(Error::Answer("not an end-to-end case".into())) };
         let many = rate.is_some_and(|rate| rate > 1000);
         let produce = Plan {
-            // A connection with many in flight for each of several partitions, where one would be too slow.
+            // A connection for each of several partitions, where one would be too slow, with as many in flight as clients have.
             partitions: if many { 4 } else { self.partitions },
             connections: if many { 4 } else { 1 },
-            in_flight: 64,
+            in_flight: 5,
             owned: true,
             rate: rate.map_or(Rate::Closed, |rate| Rate::Records(rate.into())),
             duration: Duration::try_from_secs_f64(size.seconds).map_err(|error| Error::Answer(error.to_string()))?,
@@ -193,12 +203,16 @@ impl Case {
         end_to_end::end_to_end(&produce, &consumer::Plan::new(server.address, topic), watch)
     }
 
+    /// The traffic that its figures are of.
+    pub fn flow<'a>(&self, phase: &'a Phase) -> Result<&'a Flow, Error> {
+        match self.kind {
+            Kind::Produce => phase.flow("produce"),
+            Kind::Fetch | Kind::EndToEnd(_) => phase.flow("consume"),
+        }
+    }
+
     fn figures(&self, phase: &Phase) -> Result<Vec<Figure>, Error> {
-        let cost = &phase.cost;
-        let flow = match self.kind {
-            Kind::Produce => phase.flow("produce")?,
-            Kind::Fetch | Kind::EndToEnd(_) => phase.flow("consume")?,
-        };
+        let (cost, flow) = (&phase.cost, self.flow(phase)?);
         let mut figures = Vec::new();
         if let Some(cpu) = cost.server_cpu_s_per_gb {
             figures.push(("server CPU s/GB", cpu));

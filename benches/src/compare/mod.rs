@@ -8,6 +8,7 @@
 //! nothing: what the generator and the sockets cost by themselves.
 
 pub mod case;
+pub mod plots;
 pub mod report;
 pub mod run;
 pub mod server;

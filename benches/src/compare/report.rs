@@ -106,13 +106,14 @@ impl Comparison {
         let _ = writeln!(
             out,
             "- {rounds} rounds of {} MB, warmed with {} MB; acks=all, {} connections with {} requests in flight; fetched {} \
-             times over {} connections; cases on a schedule take {} s",
+             times over {} connections, {}; cases on a schedule take {} s",
             size.round_bytes / 1_000_000,
             self.warm_bytes / 1_000_000,
             size.producers,
             size.in_flight,
             size.passes,
             size.consumers,
+            if size.cold_fetch { "not read before" } else { "read once before" },
             size.seconds
         );
         for contender in &self.contenders {

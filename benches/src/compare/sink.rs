@@ -122,19 +122,24 @@ fn answer(frame: &[u8], partitions: &AtomicI32) -> Result<Option<Vec<u8>>, Error
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::load::phase::Watch;
     use crate::load::producer::Plan;
     use crate::scenario;
     use std::sync::mpsc::channel;
 
-    #[test]
-    fn sink_takes_a_load() {
+    /// A sink that ends with the test's process.
+    pub(crate) fn started() -> SocketAddr {
         let (sender, receiver) = channel();
         let ready = move |address| sender.send(address).map_err(io::Error::other);
         Builder::new().spawn(move || serve(([127, 0, 0, 1], 0).into(), ready)).unwrap();
-        let address = receiver.recv().unwrap();
+        receiver.recv().unwrap()
+    }
+
+    #[test]
+    fn sink_takes_a_load() {
+        let address = started();
         for acks in [0, -1] {
             let plan = Plan { acks, total_bytes: 2_000_000, partitions: 7, ..Plan::new(address, "sunk") };
             let phase = scenario::produce("produce", &plan, &Watch::default()).unwrap();

@@ -32,7 +32,8 @@ pub struct Batch {
 pub struct Shape {
     /// Bytes of a record's value.
     pub record_bytes: usize,
-    /// Bytes of a batch before it is compressed, at most; it holds one record at least.
+    /// Bytes of a batch before it is compressed, at most; it holds one record at least. Where records are counted, the most that late ones
+    /// join into.
     pub batch_bytes: usize,
     /// Records of a batch, when that is what counts.
     pub records: Option<usize>,
@@ -73,6 +74,19 @@ impl Shape {
         let compressed = compress(self.codec, &bytes).map_err(|error| Error::Answer(error.to_string()))?;
         let value_bytes = (records.len() * self.record_bytes) as u64;
         Ok(Batch { bytes: encode(records.len(), self.codec, &compressed), records: records.len() as u64, value_bytes })
+    }
+
+    /// How many records fit its size; one at least.
+    #[must_use]
+    pub fn records_that_fit(&self) -> u64 {
+        let (mut random, mut size, mut records) = (1, HEAD, 0);
+        loop {
+            size += self.record(records, &mut random).len();
+            if size > self.batch_bytes {
+                return records.max(1) as u64;
+            }
+            records += 1;
+        }
     }
 
     /// A record without headers.

@@ -52,6 +52,23 @@ impl Request {
     }
 }
 
+/// A Produce request with a batch for each of some partitions, with times of their own or that one.
+#[must_use]
+pub fn joined(topic: &str, acks: i16, batches: &[(i32, &Batch)], now_ms: Option<i64>) -> Vec<u8> {
+    let mut writer = Writer::request(PRODUCE);
+    writer.bytes.reserve(64 + topic.len() + batches.iter().map(|(_, batch)| batch.bytes.len() + 8).sum::<usize>());
+    writer.i16(-1).i16(acks).i32(30_000).count(1).string(topic).count(batches.len());
+    for (partition, batch) in batches {
+        writer.i32(*partition).count(batch.bytes.len());
+        let at = writer.bytes.len();
+        writer.raw(&batch.bytes);
+        if let Some(now_ms) = now_ms {
+            batch::stamp(&mut writer.bytes[at..], now_ms);
+        }
+    }
+    writer.finish()
+}
+
 /// Checks a Produce answer, that no partition has an error and each an offset, and returns how many there are.
 pub fn check(mut answer: Reader<'_>) -> Result<usize, Error> {
     let mut partitions = 0;

@@ -273,12 +273,38 @@ fn stalled_broker_shows_in_the_percentiles_of_an_open_loop() {
     assert!(latency.max_us > 0.95e6 && latency.p90_us < 0.5e6, "{latency:?}");
 }
 
+/// What was due while the broker stopped goes out in a few batches, as a client would send it; each record keeps its own latency.
+#[test]
+fn late_records_join_and_each_counts_from_when_it_was_due() {
+    for (stamp, partitions_a_request) in [(false, 1), (true, 2)] {
+        let address = broker(Log { stall: Some((50, Duration::from_secs(1))), ..Log::default() });
+        let plan = producer::Plan {
+            shape: Shape { records: Some(1), ..Shape::plain(100, 2048) },
+            rate: Rate::Records(200.0 * partitions_a_request as f64),
+            total_bytes: 0,
+            duration: Duration::from_secs(2),
+            in_flight: 2,
+            stamp,
+            partitions_a_request,
+            ..produce_plan(address, -1)
+        };
+        let open = produce(&plan).unwrap();
+        let flow = &open.flows[0];
+        let sent = flow.counts;
+        assert_eq!((sent.records, flow.latencies), (400 * partitions_a_request as u64, 400));
+        assert!(sent.requests < 260, "those of the stall went out in a few: {sent:?}");
+        assert!(flow.latency.max_us > 0.95e6 && flow.latency.p90_us > 0.7e6, "{:?}", flow.latency);
+        let read = consume(address).unwrap().flows[0].counts;
+        assert_eq!((read.batch_bytes, read.records), (2 * sent.batch_bytes, 2 * sent.records));
+    }
+}
+
 #[test]
 fn end_to_end_counts_from_when_a_record_was_due() {
-    for rate in [Rate::Records(300.0), Rate::Closed] {
+    for (rate, batch_bytes) in [(Rate::Records(300.0), 0), (Rate::Records(300.0), 1000), (Rate::Closed, 0)] {
         let address = broker(Log { stall: Some((20, Duration::from_millis(500))), ..Log::default() });
         let plan = producer::Plan {
-            shape: Shape { records: Some(1), ..Shape::plain(100, 0) },
+            shape: Shape { records: Some(1), ..Shape::plain(100, batch_bytes) },
             rate,
             connections: 1,
             owned: true,

@@ -184,11 +184,16 @@ impl Plan {
                 asking.fetch(&mut connection, &mut cursors, |partition, records| batches.push((partition, records)))?;
             let now_ns = run.now_ns();
             let mut reading = meter.open();
-            for (partition, _) in batches {
-                let due_ns = ledger.came(partition).ok_or_else(|| {
-                    Error::Answer(format!("{}-{partition} holds records that somebody else has sent", self.topic))
-                })?;
-                reading.latencies.record(Duration::from_nanos(now_ns.saturating_sub(due_ns)));
+            for (partition, records) in batches {
+                let ours = ledger.came(partition, records, |due_ns| {
+                    reading.latencies.record(Duration::from_nanos(now_ns.saturating_sub(due_ns)));
+                });
+                if !ours {
+                    let topic = &self.topic;
+                    return Err(Error::Answer(format!(
+                        "{topic}-{partition} holds records that somebody else has sent"
+                    )));
+                }
             }
             let (bytes, records) = (walked.bytes, walked.records);
             if records > 0 {

@@ -16,9 +16,15 @@ use std::time::{Duration, Instant};
 /// A record that is acknowledged and does not come for so long ends the run.
 const NOTHING_WAIT: Duration = Duration::from_secs(20);
 
-/// When the batches that are on their way were due, by partition, in the order of their offsets. Each partition is written to by one
-/// connection only, so that this is the order of sending.
-pub struct Ledger(Vec<Mutex<VecDeque<u64>>>);
+/// When what is on its way was due, by partition, in the order of its offsets. Each partition is written to by one connection only, so
+/// that this is the order of sending.
+pub struct Ledger(Vec<Mutex<VecDeque<Due>>>);
+
+/// Records that were due together.
+struct Due {
+    at_ns: u64,
+    records: u64,
+}
 
 impl Ledger {
     /// Nothing is on its way.
@@ -27,20 +33,33 @@ impl Ledger {
         Self((0..partitions).map(|_| Mutex::default()).collect())
     }
 
-    fn of<R>(&self, partition: i32, with: impl FnOnce(&mut VecDeque<u64>) -> R) -> Option<R> {
+    fn of<R>(&self, partition: i32, with: impl FnOnce(&mut VecDeque<Due>) -> R) -> Option<R> {
         let queue = self.0.get(usize::try_from(partition).ok()?)?;
         Some(with(&mut queue.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// A batch is about to be sent.
-    pub fn sent(&self, partition: i32, due_ns: u64) {
-        self.of(partition, |queue| queue.push_back(due_ns));
+    /// Records that are due then are about to be sent, alone or with others in a batch.
+    pub fn sent(&self, partition: i32, at_ns: u64, records: u64) {
+        self.of(partition, |queue| queue.push_back(Due { at_ns, records }));
     }
 
-    /// The next batch has come; when was it due?
+    /// So many more records have come; `each` is told when they were due, once for those that were due together. Whether all of them were
+    /// on their way.
     #[must_use]
-    pub fn came(&self, partition: i32) -> Option<u64> {
-        self.of(partition, VecDeque::pop_front).flatten()
+    pub fn came(&self, partition: i32, records: u64, mut each: impl FnMut(u64)) -> bool {
+        let mut left = records;
+        self.of(partition, |queue| {
+            while let Some(due) = queue.front_mut().filter(|_| left > 0) {
+                let came = due.records.min(left);
+                left -= came;
+                due.records -= came;
+                if due.records == 0 {
+                    each(due.at_ns);
+                    queue.pop_front();
+                }
+            }
+        });
+        left == 0
     }
 
     /// Whether nothing is on its way.

@@ -4,8 +4,9 @@
 //! schedule or a free slot -> request (encoded once, aimed) -> socket ... socket -> answer checked -> latency from when it was due
 //! ```
 //! A connection sends one request at a time and has up to `in_flight` unanswered. In an open loop a request that is due while no slot is free
-//! waits, and its latency counts from when it was due.
+//! waits, and its latency counts from when it was due. Several that wait go out as one ([`batches`]), as a client would send them.
 
+mod batches;
 mod channel;
 
 use super::end_to_end::Ledger;
@@ -13,10 +14,11 @@ use super::keys::{Distribution, Keys};
 use super::meter::Meter;
 use super::phase::{Job, Run};
 use super::schedule::{Rate, Schedule};
-use crate::kafka::batch::{Batch, Shape};
+use crate::kafka::batch::Shape;
 use crate::kafka::connection::Connection;
 use crate::kafka::{Error, admin};
 use crate::sys;
+use batches::Batches;
 use channel::{Channel, Terms};
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -115,30 +117,30 @@ impl Plan {
         let mut first = Connection::open(self.address)?;
         admin::ensure_topic_with(&mut first, &self.topic, self.partitions, &self.topic_settings)?;
         sys::raise_open_files()?;
-        let batch = Arc::new(self.shape.batch()?);
+        let batches = Arc::new(Batches::new(&self.shape)?);
         let keys = Keys::new(self.keys, self.key_count, self.partitions).map(Arc::new);
         let left = Arc::new(AtomicU64::new(match self.total_bytes {
             0 => u64::MAX,
-            bytes => bytes.div_ceil(batch.value_bytes),
+            bytes => bytes.div_ceil(batches.one().value_bytes),
         }));
         let threads = self.threads.min(self.connections);
         let mut of_threads: Vec<Vec<Channel>> = (0..threads).map(|_| Vec::new()).collect();
         for connection in 0..self.connections {
-            of_threads[connection % threads].push(self.channel(connection, &batch, keys.clone())?);
+            of_threads[connection % threads].push(self.channel(connection, &batches, keys.clone())?);
         }
         let jobs = of_threads.into_iter().map(|channels| {
-            let (plan, batch, left) = (self.clone(), batch.clone(), left.clone());
+            let (plan, batches, left) = (self.clone(), batches.clone(), left.clone());
             Job {
                 flow: "produce",
                 leads: true,
-                work: Box::new(move |run, meter| drive(&plan, channels, &batch, &left, ledger, run, meter)),
+                work: Box::new(move |run, meter| drive(&plan, channels, &batches, &left, ledger, run, meter)),
             }
         });
         Ok(jobs.collect())
     }
 
     /// A connection with its share of the partitions and of the schedule.
-    fn channel(&self, connection: usize, batch: &Batch, keys: Option<Arc<Keys>>) -> Result<Channel, Error> {
+    fn channel(&self, connection: usize, batches: &Batches, keys: Option<Arc<Keys>>) -> Result<Channel, Error> {
         let nth = i32::try_from(connection).unwrap_or(i32::MAX);
         let mut partitions: Vec<i32> = (0..self.partitions).collect();
         if self.owned && self.connections <= partitions.len() {
@@ -154,6 +156,7 @@ impl Plan {
             partitions.rotate_left((nth % self.partitions) as usize);
         }
         let places = self.partitions_a_request.clamp(1, partitions.len());
+        let batch = batches.one();
         let records = batch.records * places as u64;
         let requests_per_s = self.rate.requests_per_s(records, batch.value_bytes * places as u64);
         let schedule = requests_per_s.map(|rate| Schedule::new(rate, self.connections as u64, connection as u64));
@@ -166,7 +169,7 @@ impl Plan {
 fn drive(
     plan: &Plan,
     mut channels: Vec<Channel>,
-    batch: &Batch,
+    batches: &Batches,
     left: &AtomicU64,
     ledger: Option<&Ledger>,
     run: &Run,
@@ -186,9 +189,7 @@ fn drive(
         in_flight: plan.in_flight,
         stamp: plan.stamp,
         linger: plan.linger,
-        records: batch.records,
-        value_bytes: batch.value_bytes,
-        batch_bytes: batch.bytes.len() as u64,
+        batches,
         topic: &plan.topic,
         end_ns,
         ledger,

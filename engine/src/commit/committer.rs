@@ -21,11 +21,13 @@ use std::time::Duration;
 
 /// A round's block is closed when it reaches this; only a larger single batch makes a larger block.
 const BLOCK_BYTES: usize = (1 << 20) - 4096;
-/// Batches are written to one segment with at most this many pieces per call (the kernel's IOV_MAX is 1024).
-const PIECES_MAX: usize = 1024;
+/// So many batches are written to one segment per call, in two parts each (the kernel's IOV_MAX is 1024).
+const BATCHES_MAX: usize = 512;
 /// An idle committer says once that its last block was durable, so that damage to that block can be told from a torn
 /// write; and it looks at the clock this often.
 const IDLE: Duration = Duration::from_millis(50);
+/// One that has said so rests until something is queued. This long at most, should a nudge have been missed.
+const ASLEEP: Duration = Duration::from_secs(1);
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +47,14 @@ pub struct Resume {
     pub place: Place,
 }
 
-/// Bytes of the block that also go to a segment.
+/// A batch that also goes to a segment, or a segment that begins.
 struct SegmentWrite {
     file: FileId,
     position: u64,
-    bytes: Range<usize>,
+    /// Its place among what was queued.
+    queued: usize,
+    /// The first bytes, which are not as they came: they stand in the block. The others are still in the CPU's cache where they came.
+    head: Range<usize>,
     is_new: bool,
     gathers: bool,
 }
@@ -134,7 +139,8 @@ impl Committer {
 
     /// Waits for the next command. When none comes for a while, says that all is durable.
     fn rest(&mut self) -> Result<(), Fatal> {
-        match self.receiver.recv_timeout(IDLE) {
+        let has_sealed = self.is_sealed && self.durable_through == self.published;
+        match self.receiver.recv_timeout(if has_sealed { ASLEEP } else { IDLE }) {
             Ok(queued) => self.take(queued),
             Err(RecvTimeoutError::Timeout) => self.seal()?,
             Err(RecvTimeoutError::Disconnected) => {}
@@ -223,17 +229,18 @@ impl Committer {
         let mut writes = Vec::with_capacity(queued.len());
         let mut entry_count = 0;
         let mut sync = self.cell.shared.options.durability == Durability::Fsync || queued.is_empty();
-        for queued in &queued {
-            let entry = match &queued.command {
+        for (number, next) in queued.iter().enumerate() {
+            let entry = match &next.command {
                 Command::Barrier => continue,
                 Command::Append(append) => {
-                    let bytes = put_append(&mut buffer, append);
+                    let head = put_append(&mut buffer, append);
                     let gathers = !append.partition.is_read(now);
                     sync = sync || append.sync;
                     writes.push(SegmentWrite {
                         file: append.file,
                         position: append.position,
-                        bytes,
+                        queued: number,
+                        head,
                         is_new: false,
                         gathers,
                     });
@@ -241,8 +248,9 @@ impl Committer {
                     continue;
                 }
                 Command::Roll { partition, file, base } => {
-                    writes.push(SegmentWrite { file: *file, position: 0, bytes: 0..0, is_new: true, gathers: false });
-                    Entry::Roll { partition: partition.id(), file: *file, base: *base }
+                    let (file, head) = (*file, 0..0);
+                    writes.push(SegmentWrite { file, position: 0, queued: number, head, is_new: true, gathers: false });
+                    Entry::Roll { partition: partition.id(), file, base: *base }
                 }
                 Command::LogStart { partition, offset } => {
                     sync = true;
@@ -349,15 +357,23 @@ impl Committer {
             if first.is_new {
                 run = &run[1..];
             }
-            for piece in run.chunks(PIECES_MAX) {
-                let Some(head) = piece.first() else { continue };
-                let end = head.position + piece.iter().map(|write| write.bytes.len() as u64).sum::<u64>();
-                file.own(head.position);
+            for batches in run.chunks(BATCHES_MAX) {
+                let Some(first) = batches.first() else { continue };
+                let mut parts = Vec::with_capacity(2 * batches.len());
+                for write in batches {
+                    let Some(Command::Append(append)) = round.queued.get(write.queued).map(|queued| &queued.command)
+                    else {
+                        return Err(Fatal("a write to a segment without its batch".to_owned()));
+                    };
+                    let rest = append.bytes.get(write.head.len()..).unwrap_or_default();
+                    parts.extend([IoSlice::new(&block[write.head.clone()]), IoSlice::new(rest)]);
+                }
+                let end = first.position + parts.iter().map(|part| part.len() as u64).sum::<u64>();
+                file.own(first.position);
                 file.reserve(end, &self.cell.shared.space);
-                let parts: Vec<_> = piece.iter().map(|write| IoSlice::new(&block[write.bytes.clone()])).collect();
-                let appended = files.append(&file, &parts, head.position, head.gathers);
+                let appended = files.append(&file, &parts, first.position, first.gathers);
                 appended.map_err(|error| Fatal::io("writing a segment", &error))?;
-                if !head.gathers {
+                if !first.gathers {
                     self.pace(&file, end);
                 }
             }
@@ -456,6 +472,7 @@ fn encoded_size_max(command: &Command) -> usize {
     }
 }
 
+/// Gives the place of the batch's first bytes, which are not as they came.
 fn put_append(buffer: &mut AlignedBuffer, append: &Append) -> Range<usize> {
     let Append { partition, bytes, header, file, position, time, sync: _ } = append;
     buffer.extend_from_slice(&append_head(partition.id(), *file, *position, *time, bytes.len()));
@@ -463,5 +480,5 @@ fn put_append(buffer: &mut AlignedBuffer, append: &Append) -> Range<usize> {
     let patched = header.patch(header.base_offset, header.leader_epoch);
     buffer.extend_from_slice(&patched);
     buffer.extend_from_slice(bytes.get(patched.len()..).unwrap_or_default());
-    start..buffer.len()
+    start..start + patched.len()
 }

@@ -112,6 +112,11 @@ impl Queue {
         Err(Refused::DiskFull)
     }
 
+    /// Has a committer that rests look around. One whose queue is full does not rest.
+    pub fn nudge(&self) {
+        let _is_full_or_gone = self.push(Command::Barrier, None);
+    }
+
     /// Queues a command behind all others.
     pub fn push(&self, command: Command, ack: Option<&Ack>) -> Result<(), Refused> {
         if self.is_closed.load(Ordering::SeqCst) {

@@ -94,6 +94,10 @@ impl Published {
                 next: file,
             }
         });
+        if self.segments.is_empty() {
+            // Most partitions have one for long, and there may be a hundred thousand of them.
+            self.segments.reserve_exact(1);
+        }
         self.segments.push(Segment {
             file,
             base,
@@ -303,7 +307,9 @@ impl Published {
         if version >= 2 {
             published.clean = Offset(reader.i64()?);
         }
-        for _ in 0..reader.count(48)? {
+        let segments = reader.count(48)?;
+        published.segments.reserve_exact(segments);
+        for _ in 0..segments {
             published.segments.push(Segment {
                 file: FileId(reader.u64()?),
                 base: Offset(reader.i64()?),
@@ -316,7 +322,9 @@ impl Published {
                 is_swapped_in: false,
             });
         }
-        for _ in 0..reader.count(12)? {
+        let epochs = reader.count(12)?;
+        published.epochs.reserve_exact(epochs);
+        for _ in 0..epochs {
             published.epochs.push((Epoch(reader.i32()?), Offset(reader.i64()?)));
         }
         if reader.u32()? != 0 {

@@ -139,6 +139,12 @@ impl Pieces {
         self.failure.lock().take().map_or(Ok(()), Err)
     }
 
+    /// So many full pieces of a file are written at a time: fewer where many files gather, so that not too many wait.
+    fn per_write(&self) -> usize {
+        let files = self.files.lock().len().max(1);
+        (self.bounds.waiting / 2 / files / self.bounds.piece).clamp(1, PIECES_PER_WRITE)
+    }
+
     fn is_due(&self, file: &Arc<SegmentFile>) {
         self.due.lock().push_back(file.clone());
         self.bell.notify_one();
@@ -258,9 +264,15 @@ impl Gather {
                 fills = true;
             }
         }
-        if fills && self.pieces.waiting.load(Ordering::Relaxed) > self.pieces.bounds.waiting {
-            self.write_full(file)?;
-        } else if fills {
+        if !fills {
+            return Ok(());
+        }
+        let waiting = self.pieces.waiting.load(Ordering::Relaxed);
+        if waiting > self.pieces.bounds.waiting {
+            return self.write_full(file);
+        }
+        // One large write costs less than several small ones.
+        if self.state.lock().full.len() >= self.pieces.per_write() {
             self.pieces.is_due(file);
         }
         Ok(())

@@ -54,6 +54,10 @@ impl Index {
     pub fn note(&mut self, entry: IndexEntry) {
         let is_due = self.entries.last().is_none_or(|last| entry.position >= last.position + INTERVAL_BYTES);
         if is_due {
+            if self.entries.is_empty() {
+                // Partitions with little in them are many.
+                self.entries.reserve_exact(1);
+            }
             self.entries.push(entry);
         }
     }

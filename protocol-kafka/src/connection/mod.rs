@@ -25,6 +25,7 @@ pub(crate) use watched::{PartitionPlan, Position, Wanted, WatchedPartitions};
 use crate::call::{Call, Close, Outcome, Reply, Running, Waiting};
 use crate::codec::{Malformed, cursor::Cursor, header};
 use crate::context::Context;
+use crate::op::fetch::LastFetch;
 use crate::options::Options;
 use crate::table;
 use headwater_engine::Engine;
@@ -95,6 +96,8 @@ struct Connection<T> {
     ctx: Arc<Context>,
     peer: Option<SocketAddr>,
     reader: FrameReader,
+    /// What is kept of the last Fetch, in case it comes again.
+    last_fetch: LastFetch,
     /// The request that is read and not started.
     ahead: Option<Request>,
     /// The request that is handled.
@@ -142,6 +145,7 @@ impl<T: Transport> Connection<T> {
             peer: io.peer(),
             io,
             reader: FrameReader::new(&ctx.budget, &ctx.options.limits),
+            last_fetch: LastFetch::default(),
             ahead: None,
             current: None,
             answers: VecDeque::new(),
@@ -347,6 +351,7 @@ impl<T: Transport> Connection<T> {
             peer: self.peer,
             body: cursor.rest(),
             memory: frame.decoded,
+            last_fetch: self.last_fetch.clone(),
         };
         Ok(Request { row: operation, call, facts: Facts { operation, version: header.version, size, started: now } })
     }

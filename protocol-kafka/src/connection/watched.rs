@@ -238,6 +238,11 @@ impl WatchedPartitions {
         any
     }
 
+    /// Whether it is told of news.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.is_watching
+    }
+
     /// How many of the partitions exist.
     pub(crate) fn present(&self) -> usize {
         self.present

@@ -4,6 +4,10 @@
 //! engine's watcher when enough was published, and reads again what has news. Cold ranges are read ahead by the engine's
 //! replay threads, all of a request's at once; the connection's thread never waits for the medium.
 
+mod again;
+
+pub(crate) use again::LastFetch;
+
 use crate::call::{Call, Close, Outcome, Reply, Running};
 use crate::codec::TopicRef;
 use crate::codec::fetch::{Endpoint, FetchAnswer, Part, PartitionAnswer, Records, TooLong, TopicAnswer, encode};
@@ -17,7 +21,9 @@ use headwater_protocol::net::Piece;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::FetchRequest;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -39,9 +45,22 @@ impl Records for FileRange {
 
 pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
     Box::pin(async move {
+        let last = call.last_fetch.lock().take();
+        if let Some(mut asked) = last.filter(|asked| asked.is(call.version, &call.body)) {
+            drop(call.let_go());
+            let fetch = Fetch::new(&ctx, &call, asked.terms);
+            let found = std::mem::take(&mut asked.found);
+            let mut found = fetch.run(&mut Own(&mut asked.partitions), found).await?;
+            let answer = fetch.answer(&mut asked.partitions, &mut found, 0, true);
+            asked.found = found;
+            *call.last_fetch.lock() = asked.kept();
+            return fetch.reply(answer).map(Outcome::Done);
+        }
         let request: FetchRequest = call.decode()?;
+        let question = again::question(call.version, &call.body, &request);
         let mut memory = call.let_go();
-        let fetch = Fetch::new(&ctx, &call, &request);
+        let terms = Terms::of(&ctx, &request);
+        let fetch = Fetch::new(&ctx, &call, terms);
         let uses_topic_ids = call.version >= VERSION_TOPIC_IDS;
         let session = (request.session_id, request.session_epoch);
         let (wanted, forgotten) = partitions(request, uses_topic_ids);
@@ -51,21 +70,25 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
         let answer = match begun {
             Begun::Refused(error) => fetch.refusal(error, 0),
             Begun::Sessionless(mut partitions) => {
-                let found = fetch.run(&mut Own(&mut partitions)).await?;
-                fetch.answer(&mut partitions, found, 0, true)
+                let mut found = fetch.run(&mut Own(&mut partitions), BTreeMap::new()).await?;
+                let answer = fetch.answer(&mut partitions, &mut found, 0, true);
+                if let Some(question) = question {
+                    *call.last_fetch.lock() = question.keep(terms, partitions, found, memory);
+                }
+                answer
             }
             Begun::Full(mut partitions) => {
-                let found = fetch.run(&mut Own(&mut partitions)).await?;
+                let mut found = fetch.run(&mut Own(&mut partitions), BTreeMap::new()).await?;
                 match ctx.fetch_sessions.open(&ctx.engine, uses_topic_ids, &mut partitions) {
-                    Some(session) => fetch.answer(&mut session.state.lock().partitions, found, session.id, true),
-                    None => fetch.answer(&mut partitions, found, 0, true),
+                    Some(session) => fetch.answer(&mut session.state.lock().partitions, &mut found, session.id, true),
+                    None => fetch.answer(&mut partitions, &mut found, 0, true),
                 }
             }
             Begun::Incremental(session, epoch) => {
-                let found = fetch.run(&mut Shared(&session.state)).await?;
+                let mut found = fetch.run(&mut Shared(&session.state), BTreeMap::new()).await?;
                 let mut state = session.state.lock();
                 if state.epoch == epoch {
-                    fetch.answer(&mut state.partitions, found, session.id, false)
+                    fetch.answer(&mut state.partitions, &mut found, session.id, false)
                 } else {
                     // Another request of the session got in between: this answer would come in the wrong order.
                     fetch.refusal(ResponseError::InvalidFetchSessionEpoch, session.id)
@@ -160,6 +183,11 @@ impl Found {
         }
     }
 
+    /// Whether it holds until the watcher tells of news.
+    fn is_idle(&self) -> bool {
+        self.error.is_none() && self.records.is_none() && self.diverging.is_none() && !self.has_more
+    }
+
     fn size(&self) -> usize {
         self.records.as_ref().map_or(0, FileRange::len)
     }
@@ -169,6 +197,30 @@ impl Found {
 enum Reading {
     Done(Found),
     Cold(Offloaded<Result<Batches, ReadError>>, Position),
+}
+
+/// What a request says beside its partitions.
+#[derive(Clone, Copy)]
+struct Terms {
+    bytes_max: usize,
+    bytes_min: usize,
+    wait: Duration,
+    stable_only: bool,
+}
+
+impl Terms {
+    fn of(ctx: &Context, request: &FetchRequest) -> Terms {
+        let limits = &ctx.options.limits;
+        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(limits.fetch_wait_max);
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(limits.fetch_bytes_max);
+        Terms {
+            bytes_max,
+            // More than the answer can hold would always wait to the end.
+            bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max),
+            wait,
+            stable_only: request.isolation_level == READ_COMMITTED,
+        }
+    }
 }
 
 /// One request.
@@ -182,24 +234,18 @@ struct Fetch<'a> {
 }
 
 impl<'a> Fetch<'a> {
-    fn new(ctx: &'a Context, call: &'a Call, request: &FetchRequest) -> Fetch<'a> {
-        let limits = &ctx.options.limits;
-        let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(limits.fetch_wait_max);
-        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(limits.fetch_bytes_max);
-        Fetch {
-            ctx,
-            call,
-            bytes_max,
-            // More than the answer can hold would always wait to the end.
-            bytes_min: usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max),
-            deadline: Instant::now() + wait,
-            stable_only: request.isolation_level == READ_COMMITTED,
-        }
+    fn new(ctx: &'a Context, call: &'a Call, terms: Terms) -> Fetch<'a> {
+        let Terms { bytes_max, bytes_min, wait, stable_only } = terms;
+        let deadline = ctx.wait_ends.end(Instant::now(), wait);
+        Fetch { ctx, call, bytes_max, bytes_min, deadline, stable_only }
     }
 
-    /// Reads until there is enough, or no more time.
-    async fn run(&self, partitions: &mut impl Partitions) -> Result<BTreeMap<u32, Found>, Close> {
-        let mut found: BTreeMap<u32, Found> = BTreeMap::new();
+    /// Reads until there is enough, or no more time. `found` is what is known already and holds until there are news.
+    async fn run(
+        &self,
+        partitions: &mut impl Partitions,
+        mut found: BTreeMap<u32, Found>,
+    ) -> Result<BTreeMap<u32, Found>, Close> {
         loop {
             let plans = partitions.with(|set| set.plan(&self.ctx.engine));
             let fresh = self.read(plans).await?;
@@ -229,10 +275,13 @@ impl<'a> Fetch<'a> {
                 continue;
             }
             let watcher = partitions.with(|set| set.watcher());
+            let news = watcher.wait((self.bytes_min - size) as u64);
+            let drained = poll_fn(|_| if self.ctx.is_draining() { Poll::Ready(()) } else { Poll::Pending });
             tokio::select! {
-                () = watcher.wait((self.bytes_min - size) as u64) => {}
+                biased;
+                () = news => {}
                 () = tokio::time::sleep_until(self.deadline) => return Ok(found),
-                () = self.ctx.draining() => return Ok(found),
+                () = drained => return Ok(found),
             }
         }
     }
@@ -361,11 +410,11 @@ impl<'a> Fetch<'a> {
         FetchAnswer { error_code: error.code(), session_id, topics: Vec::new(), endpoints: Vec::new() }
     }
 
-    /// The answer: every partition, or those with something new.
+    /// The answer: every partition, or those with something new. It takes the records out of what was found.
     fn answer(
         &self,
         partitions: &mut WatchedPartitions,
-        found: BTreeMap<u32, Found>,
+        found: &mut BTreeMap<u32, Found>,
         session_id: i32,
         is_full: bool,
     ) -> FetchAnswer<FileRange> {
@@ -375,7 +424,7 @@ impl<'a> Fetch<'a> {
         let mut sent = Vec::new();
         // The topic that the last partition belongs to; partitions of a topic mostly have tokens in a row.
         let mut last: Option<TopicRef> = None;
-        for (token, found) in found {
+        for (&token, found) in found {
             let bounds = found.bounds.map(|bounds| (bounds.high_watermark.0, bounds.log_start.0));
             let is_news = partitions.note_sent(token, if found.error.is_none() { bounds } else { None });
             if !is_full && !is_news && found.records.is_none() && found.diverging.is_none() {
@@ -417,7 +466,7 @@ impl<'a> Fetch<'a> {
                 },
                 diverging: found.diverging,
                 leader: leader.map(|epoch| (options.node_id, epoch.0)),
-                records: found.records,
+                records: found.records.take(),
             });
         }
         partitions.rotate(&sent);

@@ -90,7 +90,11 @@ fn send_gathered(stream: &TcpStream, out: &Outbox, buffer: &mut Vec<u8>) -> io::
     }
     // With more to follow at once, the kernel waits for it instead of sending a small segment.
     let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
-    Ok(Some(rustix::net::sendmsg(stream, &slices, &mut SendAncillaryBuffer::default(), flags)?))
+    Ok(Some(match &slices[..] {
+        // Most answers; the kernel has less to look at.
+        [one] => rustix::net::send(stream, one, flags)?,
+        slices => rustix::net::sendmsg(stream, slices, &mut SendAncillaryBuffer::default(), flags)?,
+    }))
 }
 
 /// What one vectored write can take from the front of the outbox, small ranges read into `free`; and whether more follows.

@@ -148,6 +148,16 @@ pub const SUITES: &[Suite] = &[
         run: Run::CargoTest { arguments: &["--package", "headwater-tests", "--test", "compaction"] },
     },
     Suite {
+        name: "scale",
+        about: "100,000 idle partitions, 10,000 busy ones, restarts with 10 GB, 1,000 waiting consumers, each within its bounds",
+        tier: Tier::Part,
+        needs: &[],
+        minutes_max: 15,
+        run: Run::CargoTest {
+            arguments: &["--package", "headwater-tests", "--test", "scale", "--", "--nocapture", "--test-threads", "1"],
+        },
+    },
+    Suite {
         name: "bad-input",
         about: "clients that misbehave, disks that are full or broken",
         tier: Tier::Part,
