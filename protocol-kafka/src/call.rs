@@ -33,7 +33,7 @@ pub struct Call {
     /// What is paid for memory of what is decoded of the body, until the call is over.
     pub memory: Charge,
     /// What the connection keeps of its last Fetch.
-    pub(crate) last_fetch: LastFetch,
+    pub last_fetch: LastFetch,
 }
 
 impl Call {

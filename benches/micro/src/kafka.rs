@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use headwater_engine::batch::Codec;
 use headwater_protocol::budget::{Budget, Charge};
-use headwater_protocol_kafka::{Call, Context, Handler, Options, Outcome, Reply, Running, TABLE};
+use headwater_protocol_kafka::{Call, Context, Handler, LastFetch, Options, Outcome, Reply, Running, TABLE};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -58,6 +58,7 @@ impl Head {
             peer: None,
             body: call.body.clone(),
             memory: Charge::up_to(&self.budget, 32 << 10),
+            last_fetch: LastFetch::default(),
         };
         poll(handler(self.ctx.clone(), call))?.ok_or_else(|| anyhow!("the request waits"))
     }
@@ -72,6 +73,7 @@ impl Head {
             peer: None,
             body: call.body.clone(),
             memory: Charge::up_to(&self.budget, 32 << 10),
+            last_fetch: LastFetch::default(),
         };
         let mut running = handler(self.ctx.clone(), call);
         let mut task = std::task::Context::from_waker(Waker::noop());

@@ -141,9 +141,15 @@ struct Cut {
 pub struct ColdRead {
     partition: Arc<Partition>,
     request: ReadRequest,
+    at_most: u64,
 }
 
 impl ColdRead {
+    /// No more bytes than these will come, as long as no batch alone is larger than what was asked for.
+    pub fn at_most(&self) -> usize {
+        self.request.bytes_max.min(usize::try_from(self.at_most).unwrap_or(usize::MAX))
+    }
+
     /// Reads, and waits as long as it takes. For a replay thread.
     pub fn read(self) -> Result<Batches, ReadError> {
         loop {
@@ -170,7 +176,15 @@ impl Partition {
         self.note_read();
         Ok(match self.read_with(request, false)? {
             Some(batches) => Read::Ready(batches),
-            None => Read::Cold(ColdRead { partition: self.clone(), request: *request }),
+            None => {
+                let spot = self.spot(request)?.0;
+                let left = |spot: Spot| {
+                    let from = spot.known.or(spot.floor.map(|entry| entry.position)).unwrap_or_default();
+                    spot.size.saturating_sub(from)
+                };
+                let at_most = spot.map_or(0, left);
+                Read::Cold(ColdRead { partition: self.clone(), request: *request, at_most })
+            }
         })
     }
 

@@ -6,7 +6,7 @@
 
 mod again;
 
-pub(crate) use again::LastFetch;
+pub use again::LastFetch;
 
 use crate::call::{Call, Close, Outcome, Reply, Running};
 use crate::codec::TopicRef;
@@ -196,7 +196,8 @@ impl Found {
 /// A read on its way.
 enum Reading {
     Done(Found),
-    Cold(Offloaded<Result<Batches, ReadError>>, Position),
+    /// So many bytes at most.
+    Cold(Offloaded<Result<Batches, ReadError>>, Position, usize),
 }
 
 /// What a request says beside its partitions.
@@ -308,7 +309,7 @@ impl<'a> Fetch<'a> {
             let size = match &reading {
                 Reading::Done(found) => found.size(),
                 // How much it will be is not known yet; the limits hold if it is as much as it may be.
-                Reading::Cold(..) => left.min(usize::try_from(position.bytes_max).unwrap_or(0)).max(1),
+                Reading::Cold(_, _, at_most) => left.min(*at_most).max(1),
             };
             cold += usize::from(matches!(reading, Reading::Cold(..)));
             left = left.saturating_sub(size);
@@ -321,7 +322,7 @@ impl<'a> Fetch<'a> {
                 token,
                 match reading {
                     Reading::Done(found) => found,
-                    Reading::Cold(read, position) => match read.await {
+                    Reading::Cold(read, position, _) => match read.await {
                         Ok(Ok(batches)) => self.batches(&position, batches),
                         Ok(Err(error)) => self.read_error(error),
                         Err(Abandoned) => return Err(Close::Stopped),
@@ -378,7 +379,8 @@ impl<'a> Fetch<'a> {
         match partition.read(&request) {
             Ok(Read::Ready(batches)) => Reading::Done(self.batches(position, batches)),
             Ok(Read::Cold(cold)) if may_wait && (bytes_max > 0 || is_first) => {
-                Reading::Cold(self.ctx.engine.offload(move || cold.read()), *position)
+                let at_most = cold.at_most();
+                Reading::Cold(self.ctx.engine.offload(move || cold.read()), *position, at_most)
             }
             // No room is left; there is no use in reading it ahead.
             Ok(Read::Cold(_)) => Reading::Done(Found { has_more: true, ..Found::bounds(partition.bounds()) }),

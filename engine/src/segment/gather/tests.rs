@@ -134,10 +134,10 @@ fn a_real_disk_does_the_same() {
             let file = n % 3;
             [
                 put(file, &[70 + n, 9_000, 5], true),
-                put(file, &[1 + n * 31], n % 7 != 0),
-                if n % 5 == 0 { Op::Keep(file) } else { Op::Write },
-                if n % 4 == 0 { read(file, (n * 997) as u16, 5_000) } else { Op::Write },
-                if n % 11 == 0 { Op::Close(file) } else { Op::Write },
+                put(file, &[1 + n * 31], !n.is_multiple_of(7)),
+                if n.is_multiple_of(5) { Op::Keep(file) } else { Op::Write },
+                if n.is_multiple_of(4) { read(file, (n * 997) as u16, 5_000) } else { Op::Write },
+                if n.is_multiple_of(11) { Op::Close(file) } else { Op::Write },
             ]
         })
         .collect();

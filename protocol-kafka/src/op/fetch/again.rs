@@ -11,12 +11,19 @@ use crate::limits::{ASKED_AGAIN_BYTES_MAX, ASKED_AGAIN_PARTITIONS_MAX};
 use bytes::Bytes;
 use headwater_protocol::budget::Charge;
 use kafka_protocol::messages::FetchRequest;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A connection's place for it.
-pub(crate) type LastFetch = Arc<Mutex<Option<Box<Asked>>>>;
+#[derive(Clone, Default)]
+pub struct LastFetch(Arc<Mutex<Option<Box<Asked>>>>);
+
+impl LastFetch {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Box<Asked>>> {
+        self.0.lock()
+    }
+}
 
 /// A question and what it came to.
 pub(crate) struct Asked {
