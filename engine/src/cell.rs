@@ -327,6 +327,7 @@ impl Cell {
     pub fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
         self.shared.queue.nudge();
+        self.shared.files.pieces().ring();
         // Whoever is about to rest has seen it, or is resting when this is heard.
         let _guard = self.work_lock.lock();
         self.work.notify_all();

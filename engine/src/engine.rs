@@ -508,12 +508,7 @@ fn run_background(cell: &Arc<Cell>, mut background: Background) {
 /// Writes what segments have gathered, a file at a time.
 fn run_pieces(cell: &Arc<Cell>) {
     while !cell.is_closing() {
-        let pieces = cell.shared.files.pieces();
-        let written = match pieces.next_due(TICK) {
-            Some(file) => file.gather().write_full(&file),
-            None => pieces.check(),
-        };
-        if let Err(error) = written {
+        if let Err(error) = cell.shared.files.pieces().write_due(REST) {
             return cell.fail(&Fatal::io("writing a segment", &error));
         }
     }
@@ -579,12 +574,11 @@ impl Drive {
 
     /// Write-back, sealed segments, WAL growth, free space.
     pub fn tend(&mut self) -> Result<(), Fatal> {
-        while let Some(file) = self.cell.shared.files.pieces().next_due(Duration::ZERO) {
-            let written = file.gather().write_full(&file).map_err(|error| Fatal::io("writing a segment", &error));
-            self.told(written)?;
-        }
-        let checked = self.cell.shared.files.pieces().check().map_err(|error| Fatal::io("writing a segment", &error));
-        self.told(checked)?;
+        let pieces = self.cell.shared.files.pieces();
+        while {
+            let written = pieces.write_due(Duration::ZERO).map_err(|error| Fatal::io("writing a segment", &error));
+            self.told(written)?
+        } {}
         let tended = self.background.tend();
         self.told(tended)
     }

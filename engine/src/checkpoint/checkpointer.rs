@@ -49,7 +49,7 @@ impl Checkpointer {
         if matches!(self.phase, Phase::Resting) && is_wanted {
             self.cell.capture_wanted.store(true, Ordering::Release);
             // An idle committer wakes for it; a busy one looks anyway.
-            let _ = self.cell.shared.queue.push(crate::commit::Command::Barrier, None);
+            self.cell.shared.queue.nudge();
             self.phase = Phase::Asked(self.cell.shared.env.clock.monotonic());
         }
     }

@@ -290,7 +290,8 @@ impl FileTable {
         position: u64,
         gathers: bool,
     ) -> io::Result<()> {
-        file.gather.put(file, &*self.disk, &self.log_path(file.id), parts, position, gathers)
+        let open = || self.disk.open_direct(&self.log_path(file.id));
+        file.gather.put(file, &open, parts, position, gathers)
     }
 
     /// The file, if it is open.

@@ -12,12 +12,11 @@
 //! the committer itself when too many wait; one at a time for each file, in order.
 
 use super::files::SegmentFile;
-use crate::env::{AlignedBuffer, Disk, DiskFile};
+use crate::env::{AlignedBuffer, DiskFile};
 use crate::ids::FileId;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -125,18 +124,26 @@ impl Pieces {
         }
     }
 
-    /// Waits for a file with full pieces.
-    pub fn next_due(&self, at_most: Duration) -> Option<Arc<SegmentFile>> {
+    /// Writes the full pieces of a file, waiting for one so long. False when none came. Also tells, once, of a write that failed for somebody
+    /// else.
+    pub fn write_due(&self, at_most: Duration) -> io::Result<bool> {
+        let due = self.next_due(at_most);
+        self.failure.lock().take().map_or(Ok(()), Err)?;
+        due.map_or(Ok(false), |file| file.gather().write_full(&file).map(|()| true))
+    }
+
+    /// Ends a wait for full pieces.
+    pub fn ring(&self) {
+        let _guard = self.due.lock();
+        self.bell.notify_all();
+    }
+
+    fn next_due(&self, at_most: Duration) -> Option<Arc<SegmentFile>> {
         let mut due = self.due.lock();
         if due.is_empty() {
             self.bell.wait_for(&mut due, at_most);
         }
         due.pop_front()
-    }
-
-    /// A write failed, perhaps one that a reader made. Told once.
-    pub fn check(&self) -> io::Result<()> {
-        self.failure.lock().take().map_or(Ok(()), Err)
     }
 
     /// So many full pieces of a file are written at a time: fewer where many files gather, so that not too many wait.
@@ -213,39 +220,35 @@ impl Gather {
         end > self.held_from.load(Ordering::Acquire)
     }
 
-    /// Puts bytes at the end of the file, which is `position`: gathers them when `gathers` says so and there is room, else writes
+    /// Puts bytes at the end of the file, which is `position`; `open` opens it for direct writes. It gathers them when `gathers` says so and there is room, else writes
     /// them.
     pub fn put(
         &self,
         file: &Arc<SegmentFile>,
-        disk: &dyn Disk,
-        path: &Path,
+        open: &dyn Fn() -> io::Result<Arc<dyn DiskFile>>,
         parts: &[IoSlice<'_>],
         position: u64,
         gathers: bool,
     ) -> io::Result<()> {
+        if !gathers {
+            // What was gathered stands before it in the file.
+            self.settle(file)?;
+            return file.disk_file().write_at(parts, position);
+        }
         let piece = self.pieces.bounds.piece as u64;
         let (mut parts, mut position) = (Parts::new(parts), position);
         let mut fills = false;
-        if !gathers {
-            self.settle(file)?;
-        }
         while parts.left > 0 {
             let mut state = self.state.lock();
-            if state.filling.is_none()
-                && gathers
-                && position.is_multiple_of(piece)
-                && self.begin(&mut state, file, disk, path)
-            {
+            if state.filling.is_none() && position.is_multiple_of(piece) && self.begin(&mut state, file, open) {
                 state.filling = Some(Piece { start: position, buffer: self.pieces.buffer(), kept: 0 });
                 self.held_from.fetch_min(position, Ordering::Release);
             }
             let Some(filling) = &mut state.filling else {
                 drop(state);
-                // What was gathered stands before it in the file.
                 self.settle(file)?;
                 let to_boundary = usize::try_from(piece - position % piece).unwrap_or(usize::MAX);
-                let next = parts.next_all(if gathers { to_boundary } else { usize::MAX });
+                let next = parts.next_all(to_boundary);
                 let size: usize = next.iter().map(|part| part.len()).sum();
                 file.disk_file().write_at(&next, position)?;
                 position += size as u64;
@@ -279,7 +282,12 @@ impl Gather {
     }
 
     /// Whether the file gathers, from now on if need be.
-    fn begin(&self, state: &mut State, file: &Arc<SegmentFile>, disk: &dyn Disk, path: &Path) -> bool {
+    fn begin(
+        &self,
+        state: &mut State,
+        file: &Arc<SegmentFile>,
+        open: &dyn Fn() -> io::Result<Arc<dyn DiskFile>>,
+    ) -> bool {
         if state.direct.is_some() {
             return true;
         }
@@ -287,7 +295,7 @@ impl Gather {
         if files.len() >= self.pieces.bounds.files {
             return false;
         }
-        let Ok(direct) = disk.open_direct(path) else { return false };
+        let Ok(direct) = open() else { return false };
         files.insert(file.id(), file.clone());
         state.direct = Some(direct);
         true

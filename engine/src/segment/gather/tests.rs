@@ -64,9 +64,7 @@ impl World {
     }
 
     fn write(&self) {
-        while let Some(file) = self.table.pieces().next_due(Duration::ZERO) {
-            file.gather().write_full(&file).unwrap();
-        }
+        while self.table.pieces().write_due(Duration::ZERO).unwrap() {}
     }
 
     fn check(&self, file: usize, from: usize, size: usize) {
