@@ -113,25 +113,12 @@ pub enum End {
 
 /// The offsets at one end of each partition.
 pub fn offsets(connection: &mut Connection, topic: &str, partitions: i32, end: End) -> Result<Vec<i64>, Error> {
-    let mut request = Writer::request(LIST_OFFSETS);
-    request.i32(-1).i8(0).count(1).string(topic).i32(partitions);
-    for partition in 0..partitions {
-        request.i32(partition).i32(-1).i64(if matches!(end, End::Latest) { -1 } else { -2 });
-    }
-    let mut answer = connection.call(request.finish())?;
-    answer.i32()?;
-    let mut offsets = vec![-1; usize::try_from(partitions).unwrap_or(0)];
-    for _ in 0..answer.count()? {
-        answer.string()?;
-        for _ in 0..answer.count()? {
-            let partition = answer.i32()?;
-            Error::check("ListOffsets", answer.i16()?, || format!("{topic}-{partition}"))?;
-            answer.i64()?;
-            let offset = answer.i64()?;
-            answer.i32()?;
-            if let Some(slot) = usize::try_from(partition).ok().and_then(|at| offsets.get_mut(at)) {
-                *slot = offset;
-            }
+    let time = if matches!(end, End::Latest) { -1 } else { -2 };
+    let asked: Vec<(i32, i64)> = (0..partitions).map(|partition| (partition, time)).collect();
+    let mut offsets = vec![-1; asked.len()];
+    for (partition, offset) in offsets_at(connection, topic, &asked)? {
+        if let Some(slot) = usize::try_from(partition).ok().and_then(|at| offsets.get_mut(at)) {
+            *slot = offset;
         }
     }
     match offsets.iter().position(|&offset| offset < 0) {
