@@ -1,8 +1,10 @@
-//! Memory aligned for direct I/O, and the small pool that WAL blocks are built in.
+//! Memory aligned for direct I/O, and the pools that WAL blocks and pieces of segments are built in.
 //!
-//! Direct writes want memory aligned to the medium's sectors; 4 KiB suits every medium. A device owns a [`BufferPool`] of a
-//! few 1 MiB blocks, registered with the kernel where that works. What does not fit, or comes when the pool is empty, is a
-//! plain heap block that is freed after use, so that one big batch does not leave its memory behind.
+//! Direct writes want memory aligned to the medium's sectors; 4 KiB suits every medium. A [`BufferPool`] cuts its blocks from slabs
+//! of huge pages, where the kernel has them: it looks at every page of what it is to write, and the device gets a description of every run of
+//! them. A WAL device owns a pool of a few 1 MiB blocks, registered with the kernel where that works. What does not fit,
+//! or comes when the pool is empty, is a plain heap block that is freed after use, so that one big batch does not leave its
+//! memory behind.
 #![allow(unsafe_code)]
 
 use super::streaming;
@@ -13,46 +15,84 @@ use std::sync::Arc;
 
 /// Alignment of the memory, and the granularity of its capacity.
 pub const ALIGNMENT: usize = 4096;
-/// Size of a pooled block.
+/// Size of a WAL device's blocks.
 pub(crate) const POOLED_SIZE: usize = 1 << 20;
-/// How many blocks a pool keeps: one for each write in flight of the deepest device.
+/// How many blocks a WAL device has: one for each write in flight of the deepest one.
 pub(crate) const POOLED_COUNT: usize = 4;
+/// Slabs of which nothing is used that a pool keeps. All that a WAL device has.
+const IDLE_SLABS_MAX: usize = 2;
 
-/// One aligned allocation, owned alone.
+/// Size and alignment of a huge page.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// An allocation.
+struct Region {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a region is an address and a layout; what may be done at the address is up to the blocks cut from it.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn new(size: usize, alignment: usize) -> Arc<Region> {
+        let size = size.max(1).next_multiple_of(alignment);
+        let layout = match Layout::from_size_align(size, alignment) {
+            Ok(layout) => layout,
+            Err(_) => panic!("a buffer of {size} bytes is larger than memory can be"),
+        };
+        // SAFETY: the layout's size is at least `alignment`, so not zero.
+        let start = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        Arc::new(Region { start, layout })
+    }
+
+    /// One of huge pages, if the kernel can.
+    fn huge(size: usize) -> Arc<Region> {
+        let region = Region::new(size, HUGE_PAGE);
+        // SAFETY: the range is a live allocation of ours; the advice changes nothing of what it holds.
+        let _refused =
+            unsafe { libc::madvise(region.start.as_ptr().cast(), region.layout.size(), libc::MADV_HUGEPAGE) };
+        region
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this same layout, and freed only here, when no block is left.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
+/// A part of a region, or all of it, owned alone.
 struct Block {
     start: NonNull<u8>,
     capacity: usize,
     /// Its index among the buffers that the kernel knows.
     registered: Option<u16>,
+    region: Arc<Region>,
 }
 
-// SAFETY: a block owns its allocation alone, and gives access only through `&` and `&mut` of its owner.
+// SAFETY: a block owns its part of the region alone, and gives access only through `&` and `&mut` of its owner.
 unsafe impl Send for Block {}
 // SAFETY: as above; shared access only reads.
 unsafe impl Sync for Block {}
 
 impl Block {
-    fn layout(capacity: usize) -> Layout {
-        match Layout::from_size_align(capacity, ALIGNMENT) {
-            Ok(layout) => layout,
-            Err(_) => panic!("a buffer of {capacity} bytes is larger than memory can be"),
-        }
-    }
-
     fn new(capacity: usize) -> Block {
-        let capacity = capacity.max(1).next_multiple_of(ALIGNMENT);
-        let layout = Block::layout(capacity);
-        // SAFETY: the layout's size is at least `ALIGNMENT`, so not zero.
-        let start = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Block { start, capacity, registered: None }
+        let region = Region::new(capacity, ALIGNMENT);
+        Block { start: region.start, capacity: region.layout.size(), registered: None, region }
     }
-}
 
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this same layout, and freed only here.
-        unsafe { dealloc(self.start.as_ptr(), Block::layout(self.capacity)) }
+    /// All blocks of a size that a region has room for.
+    fn cut(region: &Arc<Region>, size: usize) -> Vec<Block> {
+        let places = (0..region.layout.size() / size).map(|index| {
+            // SAFETY: the place lies within the region's allocation.
+            unsafe { region.start.add(index * size) }
+        });
+        places.map(|start| Block { start, capacity: size, registered: None, region: region.clone() }).collect()
     }
 }
 
@@ -179,62 +219,90 @@ impl std::fmt::Debug for AlignedBuffer {
     }
 }
 
-/// A few blocks that go round between the committer and the device.
+/// Blocks of one size that go round between who fills them and who writes them.
 pub(crate) struct BufferPool {
-    free: Mutex<Free>,
+    block_size: usize,
+    /// How many blocks there are at most.
+    blocks_max: usize,
+    /// Slabs in the order in which they were made; the first ones are used first, so that the last ones become free.
+    slabs: Mutex<Vec<Slab>>,
 }
 
-struct Free {
+struct Slab {
+    region: Arc<Region>,
     /// Taken from the end, so that quiet times touch the same memory again.
-    blocks: Vec<Block>,
-    /// Blocks that may still be made.
-    unmade: usize,
+    free: Vec<Block>,
+    count: usize,
 }
 
 impl BufferPool {
-    /// A pool whose blocks are made when they are first wanted.
-    pub(crate) fn lazy() -> Arc<BufferPool> {
-        Arc::new(BufferPool { free: Mutex::new(Free { blocks: Vec::new(), unmade: POOLED_COUNT }) })
+    /// A pool of so many blocks of this size, a multiple of [`ALIGNMENT`], which are made when they are first wanted.
+    pub(crate) fn new(block_size: usize, blocks_max: usize) -> Arc<BufferPool> {
+        Arc::new(BufferPool { block_size, blocks_max, slabs: Mutex::default() })
     }
 
-    /// A pool whose blocks exist already, numbered from 0, together with their places in memory for registration.
+    /// The pool of a WAL device.
+    pub(crate) fn of_wal() -> Arc<BufferPool> {
+        BufferPool::new(POOLED_SIZE, POOLED_COUNT)
+    }
+
+    /// The same, its blocks made already and numbered from 0, together with their places in memory for registration.
     ///
     /// The kernel pins registered pages by itself, so the blocks may be freed before or after it lets go of them.
     pub(crate) fn registered() -> (Arc<BufferPool>, Vec<libc::iovec>) {
-        let mut blocks = Vec::with_capacity(POOLED_COUNT);
+        let pool = BufferPool::of_wal();
+        let mut slabs = pool.slabs.lock();
         let mut places = Vec::with_capacity(POOLED_COUNT);
-        for index in 0..POOLED_COUNT {
-            let mut block = Block::new(POOLED_SIZE);
-            block.registered = u16::try_from(index).ok();
-            places.push(libc::iovec { iov_base: block.start.as_ptr().cast(), iov_len: block.capacity });
-            blocks.push(block);
+        while places.len() < POOLED_COUNT {
+            let mut slab = pool.slab();
+            for block in &mut slab.free {
+                block.registered = u16::try_from(places.len()).ok();
+                places.push(libc::iovec { iov_base: block.start.as_ptr().cast(), iov_len: block.capacity });
+            }
+            slabs.push(slab);
         }
-        (Arc::new(BufferPool { free: Mutex::new(Free { blocks, unmade: 0 }) }), places)
+        drop(slabs);
+        (pool, places)
+    }
+
+    fn slab(&self) -> Slab {
+        let region = Region::huge(self.block_size);
+        let free = Block::cut(&region, self.block_size);
+        Slab { region, count: free.len(), free }
     }
 
     /// An empty buffer of at least `capacity` bytes; a pooled one when it fits and one is free.
     pub(crate) fn take(self: &Arc<Self>, capacity: usize) -> AlignedBuffer {
-        if capacity > POOLED_SIZE {
+        if capacity > self.block_size {
             return AlignedBuffer::with_capacity(capacity);
         }
-        let mut free = self.free.lock();
-        let block = match free.blocks.pop() {
-            Some(block) => Some(block),
-            None if free.unmade > 0 => {
-                free.unmade -= 1;
-                Some(Block::new(POOLED_SIZE))
-            }
-            None => None,
-        };
-        drop(free);
+        let mut slabs = self.slabs.lock();
+        let mut block = slabs.iter_mut().find_map(|slab| slab.free.pop());
+        if block.is_none() && slabs.iter().map(|slab| slab.count).sum::<usize>() < self.blocks_max {
+            let mut slab = self.slab();
+            block = slab.free.pop();
+            slabs.push(slab);
+        }
+        drop(slabs);
         match block {
             Some(block) => AlignedBuffer { block: Some(block), len: 0, home: Some(self.clone()) },
             None => AlignedBuffer::with_capacity(capacity),
         }
     }
 
+    /// Takes a block back. Of slabs of which nothing is used two are kept.
     fn give_back(&self, block: Block) {
-        self.free.lock().blocks.push(block);
+        let mut slabs = self.slabs.lock();
+        let Some(slab) = slabs.iter_mut().find(|slab| Arc::ptr_eq(&slab.region, &block.region)) else { return };
+        slab.free.push(block);
+        if slab.free.len() < slab.count {
+            return;
+        }
+        let mut idle = 0;
+        slabs.retain(|slab| {
+            idle += usize::from(slab.free.len() == slab.count);
+            slab.free.len() < slab.count || idle <= IDLE_SLABS_MAX
+        });
     }
 }
 
@@ -278,17 +346,39 @@ mod tests {
 
     #[test]
     fn pooled_blocks_come_back_and_large_ones_do_not() {
-        let pool = BufferPool::lazy();
+        let pool = BufferPool::of_wal();
         let first = pool.take(100);
         let place = first.as_slice().as_ptr();
         drop(first);
         assert_eq!(pool.take(POOLED_SIZE).as_slice().as_ptr(), place);
         drop(pool.take(POOLED_SIZE + 1));
-        assert_eq!(pool.free.lock().blocks.len(), 1);
+        assert_eq!(free(&pool), 2, "a slab of two");
         let taken: Vec<AlignedBuffer> = (0..POOLED_COUNT + 2).map(|_| pool.take(100)).collect();
         assert_eq!(taken.iter().filter(|buffer| buffer.home.is_some()).count(), POOLED_COUNT);
         drop(taken);
-        assert_eq!(pool.free.lock().blocks.len(), POOLED_COUNT);
+        assert_eq!(free(&pool), POOLED_COUNT);
+    }
+
+    fn free(pool: &BufferPool) -> usize {
+        pool.slabs.lock().iter().map(|slab| slab.free.len()).sum()
+    }
+
+    #[test]
+    fn blocks_of_a_slab_lie_apart_and_idle_slabs_are_let_go() {
+        const SIZE: usize = 256 * 1024;
+        let pool = BufferPool::new(SIZE, usize::MAX);
+        let mut taken: Vec<AlignedBuffer> = (0..5 * HUGE_PAGE / SIZE).map(|_| pool.take(SIZE)).collect();
+        for (index, buffer) in taken.iter_mut().enumerate() {
+            buffer.extend_from_slice(&vec![index as u8; SIZE]);
+        }
+        assert!(taken.iter().enumerate().all(|(index, buffer)| buffer.as_slice() == vec![index as u8; SIZE]));
+        // One block of each slab stays: nothing can be let go, and the free ones are used again.
+        let kept: Vec<AlignedBuffer> = taken.into_iter().step_by(HUGE_PAGE / SIZE).collect();
+        assert_eq!(free(&pool), 5 * (HUGE_PAGE / SIZE - 1));
+        drop((0..free(&pool)).map(|_| pool.take(SIZE)).collect::<Vec<_>>());
+        assert_eq!(pool.slabs.lock().len(), 5);
+        drop(kept);
+        assert_eq!(pool.slabs.lock().len(), IDLE_SLABS_MAX);
     }
 
     #[test]
@@ -297,11 +387,11 @@ mod tests {
         assert_eq!(places.len(), POOLED_COUNT);
         let mut buffer = pool.take(10);
         assert!(buffer.registered_index().is_some());
-        assert_eq!(pool.free.lock().blocks.len(), POOLED_COUNT - 1);
+        assert_eq!(free(&pool), POOLED_COUNT - 1);
         buffer.extend_from_slice(&vec![9; POOLED_SIZE]);
         buffer.extend_from_slice(&[8]);
         assert_eq!(buffer.registered_index(), None);
         assert_eq!(buffer.as_slice().last(), Some(&8));
-        assert_eq!(pool.free.lock().blocks.len(), POOLED_COUNT);
+        assert_eq!(free(&pool), POOLED_COUNT);
     }
 }

@@ -14,6 +14,7 @@ mod sys;
 mod unsynced;
 mod uring;
 
+pub(crate) use aligned::BufferPool;
 pub use clock::{Clock, RealClock};
 pub use disk::{AlignedBuffer, Completed, DirLock, Disk, DiskFile, OpenMode, WalDevice, WalMethod, WalWrite};
 pub use real::RealDisk;

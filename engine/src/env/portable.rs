@@ -21,7 +21,7 @@ pub(super) struct PortableDevice {
 
 impl PortableDevice {
     pub(super) fn new() -> PortableDevice {
-        PortableDevice { buffers: BufferPool::lazy(), unsynced: Unsynced::default(), done: None, failed: false }
+        PortableDevice { buffers: BufferPool::of_wal(), unsynced: Unsynced::default(), done: None, failed: false }
     }
 
     fn carry_out(&mut self, write: &WalWrite) -> io::Result<()> {

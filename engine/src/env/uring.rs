@@ -61,7 +61,7 @@ impl UringDevice {
             unsafe { ring.submitter().register_buffers(&places) }?;
             buffers
         } else {
-            BufferPool::lazy()
+            BufferPool::of_wal()
         };
         Ok(UringDevice { ring, setting, buffers, flights: Flights::default() })
     }

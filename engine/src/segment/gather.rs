@@ -12,7 +12,7 @@
 //! the committer itself when too many wait; one at a time for each file, in order.
 
 use super::files::SegmentFile;
-use crate::env::{AlignedBuffer, DiskFile};
+use crate::env::{AlignedBuffer, BufferPool, DiskFile};
 use crate::ids::FileId;
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, VecDeque};
@@ -25,8 +25,6 @@ use std::time::Duration;
 const UNIT: usize = 4096;
 /// Pieces that are written with one call.
 const PIECES_PER_WRITE: usize = 4;
-/// Written pieces whose memory is kept for the next ones.
-const SPARE_MAX: usize = 16;
 
 /// What bounds gathering.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +82,7 @@ pub struct Pieces {
     bounds: Bounds,
     /// The files that gather. They stay at hand until they have settled.
     files: Mutex<BTreeMap<FileId, Arc<SegmentFile>>>,
-    spare: Mutex<Vec<AlignedBuffer>>,
+    buffers: Arc<BufferPool>,
     waiting: AtomicUsize,
     /// Files with full pieces.
     due: Mutex<VecDeque<Arc<SegmentFile>>>,
@@ -98,7 +96,7 @@ impl Pieces {
         Arc::new(Pieces {
             bounds,
             files: Mutex::default(),
-            spare: Mutex::default(),
+            buffers: BufferPool::new(bounds.piece, usize::MAX),
             waiting: AtomicUsize::new(0),
             due: Mutex::default(),
             bell: Condvar::new(),
@@ -155,19 +153,6 @@ impl Pieces {
     fn is_due(&self, file: &Arc<SegmentFile>) {
         self.due.lock().push_back(file.clone());
         self.bell.notify_one();
-    }
-
-    fn buffer(&self) -> AlignedBuffer {
-        let spare = self.spare.lock().pop();
-        spare.unwrap_or_else(|| AlignedBuffer::with_capacity(self.bounds.piece))
-    }
-
-    fn give_back(&self, mut buffer: AlignedBuffer) {
-        let mut spare = self.spare.lock();
-        if spare.len() < SPARE_MAX {
-            buffer.clear();
-            spare.push(buffer);
-        }
     }
 }
 
@@ -241,7 +226,8 @@ impl Gather {
         while parts.left > 0 {
             let mut state = self.state.lock();
             if state.filling.is_none() && position.is_multiple_of(piece) && self.begin(&mut state, file, open) {
-                state.filling = Some(Piece { start: position, buffer: self.pieces.buffer(), kept: 0 });
+                state.filling =
+                    Some(Piece { start: position, buffer: self.pieces.buffers.take(piece as usize), kept: 0 });
                 self.held_from.fetch_min(position, Ordering::Release);
             }
             let Some(filling) = &mut state.filling else {
@@ -338,7 +324,6 @@ impl Gather {
             if piece.buffer.len() == self.pieces.bounds.piece {
                 self.pieces.waiting.fetch_sub(piece.buffer.len(), Ordering::Relaxed);
             }
-            self.pieces.give_back(piece.buffer);
         }
         Ok(true)
     }
