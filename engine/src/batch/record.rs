@@ -118,10 +118,74 @@ pub(super) struct RawRecord<'a> {
     pub(super) headers: RecordHeaders<'a>,
 }
 
+/// A place in bytes whose varints are short. Whatever is longer, or too near to the end, is not for it.
+struct ShortCursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> ShortCursor<'a> {
+    /// A varint of three bytes at most.
+    #[inline]
+    fn varint(&mut self) -> Option<i32> {
+        let word = u32::from_le_bytes(*self.rest.first_chunk()?);
+        let (zigzag, size) = if word & 0x80 == 0 {
+            (word & 0x7f, 1)
+        } else if word & 0x8000 == 0 {
+            (word & 0x7f | word >> 1 & 0x3f80, 2)
+        } else if word & 0x80_0000 == 0 {
+            (word & 0x7f | word >> 1 & 0x3f80 | word >> 2 & 0x1f_c000, 3)
+        } else {
+            return None;
+        };
+        self.rest = self.rest.get(size..)?;
+        Some((zigzag >> 1) as i32 ^ -((zigzag & 1) as i32))
+    }
+
+    /// A length, -1 for null, and that many bytes.
+    #[inline]
+    fn nullable(&mut self) -> Option<Option<&'a [u8]>> {
+        match self.varint()? {
+            -1 => Some(None),
+            size => {
+                let (bytes, rest) = self.rest.split_at_checked(usize::try_from(size).ok()?)?;
+                self.rest = rest;
+                Some(Some(bytes))
+            }
+        }
+    }
+}
+
 impl<'a> RawRecord<'a> {
     /// Reads the record at the cursor, all of it, and moves past it.
     #[inline]
     pub(super) fn read(cursor: &mut Cursor<'a>) -> Result<RawRecord<'a>, Why> {
+        let Some((record, rest)) = RawRecord::read_common(cursor.rest) else { return RawRecord::read_any(cursor) };
+        cursor.rest = rest;
+        Ok(record)
+    }
+
+    /// Reads a record as nearly all are: no headers, small deltas, and more bytes behind it. None when it is another one, or none.
+    #[inline]
+    fn read_common(bytes: &'a [u8]) -> Option<(RawRecord<'a>, &'a [u8])> {
+        let mut cursor = ShortCursor { rest: bytes };
+        let body_size = usize::try_from(cursor.varint()?).ok()?;
+        let before = cursor.rest.len();
+        let (&attributes, rest) = cursor.rest.split_first()?;
+        cursor.rest = rest;
+        let timestamp_delta = i64::from(cursor.varint()?);
+        let offset_delta = cursor.varint()?;
+        let key = cursor.nullable()?;
+        let value = cursor.nullable()?;
+        let is_common = cursor.varint()? == 0 && before - cursor.rest.len() == body_size;
+        let headers = RecordHeaders { count: 0, cursor: Cursor { rest: &[] } };
+        let attributes = attributes as i8;
+        let record = RawRecord { body_size, attributes, timestamp_delta, offset_delta, key, value, headers };
+        is_common.then_some((record, cursor.rest))
+    }
+
+    /// Reads any record.
+    #[inline(never)]
+    fn read_any(cursor: &mut Cursor<'a>) -> Result<RawRecord<'a>, Why> {
         let bytes = cursor.bytes()?;
         let (body_size, mut body) = (bytes.len(), Cursor::new(bytes));
         let attributes = body.byte()? as i8;
@@ -168,3 +232,66 @@ impl<'a> Iterator for RecordHeaders<'a> {
 }
 
 impl ExactSizeIterator for RecordHeaders<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A varint, in a longer form than needed when `padding` says so.
+    fn put(out: &mut Vec<u8>, value: i64, padding: bool) {
+        let mut zigzag = (value << 1 ^ value >> 63) as u64;
+        while zigzag >= 0x80 {
+            out.push(zigzag as u8 | 0x80);
+            zigzag >>= 7;
+        }
+        out.push(zigzag as u8 | u8::from(padding) << 7);
+        if padding {
+            out.push(0);
+        }
+    }
+
+    fn small() -> impl Strategy<Value = i64> {
+        prop_oneof![4 => -3..70_i64, 2 => -9000..9000_i64, 1 => -3_000_000..3_000_000_i64, 1 => any::<i32>().prop_map(i64::from)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        /// The short way takes nothing that the long way refuses, and sees in it what that sees.
+        #[test]
+        fn both_ways_to_read_a_record_agree(
+            numbers in prop::array::uniform5(small()),
+            lengths in (0..300_usize, 0..300_usize),
+            nulls in any::<(bool, bool)>(),
+            off in prop_oneof![8 => Just(0_i64), 1 => -3..4_i64],
+            padding in prop::bool::weighted(0.1),
+            rest in prop::collection::vec(any::<u8>(), 0..9),
+            flips in prop::collection::vec((0..700_usize, any::<u8>()), 0..3),
+        ) {
+            let mut body = vec![numbers[0] as u8];
+            put(&mut body, numbers[1], padding);
+            put(&mut body, numbers[2], false);
+            for (is_null, length) in [(nulls.0, lengths.0), (nulls.1, lengths.1)] {
+                put(&mut body, if is_null { -1 } else { length as i64 }, padding);
+                body.extend(std::iter::repeat_n(0, if is_null { 0 } else { length }));
+            }
+            put(&mut body, if numbers[3] == 1 { 1 } else { 0 }, false);
+            let mut bytes = Vec::new();
+            put(&mut bytes, body.len() as i64 + off, padding);
+            bytes.extend(body);
+            bytes.extend(rest);
+            let size = bytes.len();
+            for (at, with) in flips {
+                bytes[at % size] ^= with;
+            }
+            let Some((record, rest)) = RawRecord::read_common(&bytes) else { return Ok(()) };
+            let mut cursor = Cursor::new(&bytes);
+            let any = RawRecord::read_any(&mut cursor).expect("a record that the short way took");
+            prop_assert_eq!(rest, cursor.rest);
+            let fields = |record: &RawRecord<'_>| (record.body_size, record.attributes, record.timestamp_delta, record.offset_delta);
+            prop_assert_eq!(fields(&record), fields(&any));
+            prop_assert_eq!((record.key, record.value, record.headers.count), (any.key, any.value, any.headers.count));
+        }
+    }
+}
