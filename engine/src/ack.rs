@@ -67,14 +67,15 @@ impl Ack {
 }
 
 impl AckPart {
-    pub(crate) fn complete(mut self) {
-        if let Some(inner) = self.0.take() {
-            finish(&inner);
-        }
+    /// Completes it. Who is to be woken now?
+    pub(crate) fn done(mut self) -> Option<Waker> {
+        self.0.take().and_then(|inner| finish(&inner))
     }
-}
 
-impl AckPart {
+    pub(crate) fn complete(self) {
+        self.done().into_iter().for_each(Waker::wake);
+    }
+
     /// The part was never queued: whoever waits need not know of it.
     pub(crate) fn withdraw(self) {
         self.complete();
@@ -85,22 +86,19 @@ impl Drop for AckPart {
     fn drop(&mut self) {
         if let Some(inner) = self.0.take() {
             inner.failed.store(true, Ordering::Release);
-            finish(&inner);
+            finish(&inner).into_iter().for_each(Waker::wake);
         }
     }
 }
 
-fn finish(inner: &Inner) {
-    if inner.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-        let waker = {
-            let mut guard = inner.waker.lock();
-            inner.done.notify_all();
-            guard.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+/// Who is to be woken, when it was the last part.
+fn finish(inner: &Inner) -> Option<Waker> {
+    if inner.pending.fetch_sub(1, Ordering::AcqRel) > 1 {
+        return None;
     }
+    let mut waker = inner.waker.lock();
+    inner.done.notify_all();
+    waker.take()
 }
 
 /// See [`Ack::wait`].

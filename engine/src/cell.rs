@@ -11,6 +11,7 @@ use crate::partition::Sealed;
 use crate::segment::files::{FileTable, SegmentFile};
 use crate::stats::Stats;
 use crate::topic::Catalogue;
+use crate::wake::Wakers;
 use crate::wal::ring::SlotFile;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ pub struct Shared {
     pub stats: Stats,
     pub queue: Queue,
     pub space: Space,
+    pub wakers: Arc<Wakers>,
     /// This run's number; every start takes a new one.
     pub incarnation: u64,
     /// The epoch that a partition takes over at its first append in this run.

@@ -15,6 +15,7 @@ pub use crate::segment::gather::Bounds as GatherBounds;
 use crate::settings::{Durability, Settings};
 use crate::stats::StatsSnapshot;
 use crate::topic::{NewTopic, Topic, TopicError};
+use crate::wake::WakeTogether;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -375,6 +376,11 @@ impl Engine {
     /// An ack to register appends with.
     pub fn ack(&self) -> Ack {
         Ack::default()
+    }
+
+    /// Wakes the tasks of a runtime together: see [`WakeTogether`].
+    pub fn wake_together(&self) -> WakeTogether {
+        WakeTogether::new(self.0.cell.shared.wakers.clone())
     }
 
     /// Runs work that may wait for the medium on a replay thread; at once when the engine is driven by hand.

@@ -23,6 +23,7 @@ mod segment;
 mod settings;
 mod stats;
 mod topic;
+mod wake;
 mod wal;
 mod watch;
 
@@ -39,4 +40,5 @@ pub use recovery::{OpenError, Report, SegmentOnDisk, TopicOnDisk, check, topic_o
 pub use settings::{Durability, InvalidSetting, Settings};
 pub use stats::{HistogramSnapshot, StatsSnapshot};
 pub use topic::{NewTopic, Topic, TopicError};
+pub use wake::WakeTogether;
 pub use watch::{Watcher, WatcherWait};

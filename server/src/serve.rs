@@ -73,6 +73,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     };
     let (engine, mut failed) = opened.map_err(|panic| Failure::new(NOT_STARTED, panic.to_string()))??;
     admin.opened(&engine);
+    tokio::spawn(engine.wake_together());
 
     let kafka_options = kafka_options(&config, ports.kafka_address.port(), connections_room);
     let kafka_serving = kafka::serve(ports.kafka, engine.clone(), kafka_options, kafka_metrics, kafka_shutdown);

@@ -270,6 +270,31 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
+/// A CRC-32C of bytes that come in parts.
+pub struct Crc32c(crc_fast::Digest);
+
+impl Default for Crc32c {
+    fn default() -> Crc32c {
+        Crc32c(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi))
+    }
+}
+
+impl Crc32c {
+    /// Takes in the next part.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The CRC of `first` and all parts behind it.
+    #[must_use]
+    pub fn behind(self, first: &[u8]) -> u32 {
+        let mut whole = Crc32c::default();
+        whole.update(first);
+        whole.0.combine(&self.0);
+        whole.0.finalize() as u32
+    }
+}
+
 /// Compares the CRC of a whole batch with the one that its header carries.
 pub fn verify_crc(batch: &[u8]) -> Result<(), BatchError> {
     let stored = field(batch, BatchHeader::CRC_AT).map(u32::from_be_bytes);

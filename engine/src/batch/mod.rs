@@ -47,6 +47,7 @@ pub use build::{BatchBuilder, transcode};
 pub use check::{CheckedBatch, INFLATED_SIZE_MAX, Rules, Validation, check};
 pub use codec::{Codec, compress, decompress};
 pub use error::BatchError;
+pub(crate) use header::Crc32c;
 pub use header::{Attributes, BatchHeader, Headers, TimestampType, crc32c, headers, verify_crc};
 pub use record::RecordHeaders;
 pub use records::{Record, RecordIter, Records, records_of};

@@ -7,7 +7,7 @@ use crate::env::{AlignedBuffer, Completed, WalDevice, WalWrite};
 use crate::ids::{FileId, Sequence};
 use crate::segment::files::SegmentFile;
 use crate::settings::Durability;
-use crate::wal::block::{self, BlockHeader};
+use crate::wal::block::{self, BlockHeader, BlockWriter};
 use crate::wal::entry::{APPEND_HEAD_SIZE, Entry, FIXED_SIZE_MAX, alter_entry_size, append_head};
 use crate::wal::ring::{Place, Ring};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -224,8 +224,7 @@ impl Committer {
     fn build(&mut self, queued: Vec<Queued>) -> Round {
         let needed: usize = queued.iter().map(|queued| encoded_size_max(&queued.command)).sum();
         let now = self.cell.shared.env.clock.monotonic();
-        let mut buffer = self.device.buffer((block::HEADER_SIZE + needed).next_multiple_of(4096));
-        block::begin(&mut buffer);
+        let mut block = BlockWriter::new(self.device.buffer((block::HEADER_SIZE + needed).next_multiple_of(4096)));
         let mut writes = Vec::with_capacity(queued.len());
         let mut entry_count = 0;
         let mut sync = self.cell.shared.options.durability == Durability::Fsync || queued.is_empty();
@@ -233,7 +232,7 @@ impl Committer {
             let entry = match &next.command {
                 Command::Barrier => continue,
                 Command::Append(append) => {
-                    let head = put_append(&mut buffer, append);
+                    let head = put_append(&mut block, append);
                     let gathers = !append.partition.is_read(now);
                     sync = sync || append.sync;
                     writes.push(SegmentWrite {
@@ -282,7 +281,7 @@ impl Committer {
             };
             self.scratch.clear();
             entry.encode(&mut self.scratch);
-            buffer.extend_from_slice(&self.scratch);
+            block.put(&self.scratch);
             entry_count += 1;
         }
         let header = BlockHeader {
@@ -295,7 +294,7 @@ impl Committer {
             previous_crc: self.previous_crc,
         };
         self.is_sealed = queued.is_empty();
-        let crc = block::finish(&mut buffer, header);
+        let (buffer, crc) = block.finish(header);
         Round {
             sequence: self.next,
             crc,
@@ -426,8 +425,8 @@ impl Committer {
         }
         let took = cell.shared.env.clock.monotonic().saturating_sub(round.started);
         cell.shared.stats.round(took, round.buffer.len() as u64, batches);
-        acks.into_iter().for_each(AckPart::complete);
-        self.wake.drain(..).for_each(Waker::wake);
+        self.wake.extend(acks.into_iter().filter_map(AckPart::done));
+        cell.shared.wakers.wake(&mut self.wake);
         Ok(())
     }
 
@@ -473,12 +472,12 @@ fn encoded_size_max(command: &Command) -> usize {
 }
 
 /// Gives the place of the batch's first bytes, which are not as they came.
-fn put_append(buffer: &mut AlignedBuffer, append: &Append) -> Range<usize> {
+fn put_append(block: &mut BlockWriter, append: &Append) -> Range<usize> {
     let Append { partition, bytes, header, file, position, time, sync: _ } = append;
-    buffer.extend_from_slice(&append_head(partition.id(), *file, *position, *time, bytes.len()));
-    let start = buffer.len();
+    block.put(&append_head(partition.id(), *file, *position, *time, bytes.len()));
+    let start = block.len();
     let patched = header.patch(header.base_offset, header.leader_epoch);
-    buffer.extend_from_slice(&patched);
-    buffer.extend_from_slice(bytes.get(patched.len()..).unwrap_or_default());
+    block.put(&patched);
+    block.put(bytes.get(patched.len()..).unwrap_or_default());
     start..start + patched.len()
 }

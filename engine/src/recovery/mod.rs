@@ -120,6 +120,7 @@ fn inspect(
         stats: Stats::default(),
         queue,
         space: Space::new(options.disk_reserve_bytes),
+        wakers: Arc::default(),
         incarnation,
         epoch,
         data_id: header.data_id,

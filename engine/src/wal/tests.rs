@@ -1,6 +1,6 @@
 //! What is read back from a WAL, and where its end is an end and where a wound.
 
-use super::block::{self, BlockHeader, HEADER_SIZE};
+use super::block::{BlockHeader, BlockWriter, HEADER_SIZE};
 use super::entry::{Entry, FIXED_SIZE_MAX, Swap, SwappedIn, TopicRecord, alter_entry_size};
 use super::ring::{Place, Ring, SlotFile, create_slot, list_slots};
 use super::scan::{Run, Scanner};
@@ -47,9 +47,8 @@ impl Log {
 
     /// Writes the next block, with a body of this size, which says that all blocks up to `durable_through` are durable.
     fn write(&mut self, body: usize, durable_through: u64) {
-        let mut buffer = AlignedBuffer::with_capacity(HEADER_SIZE + body);
-        block::begin(&mut buffer);
-        buffer.extend_from_slice(&vec![self.next as u8; body]);
+        let mut block = BlockWriter::new(AlignedBuffer::with_capacity(HEADER_SIZE + body));
+        block.put(&vec![self.next as u8; body]);
         let header = BlockHeader {
             crc: 0,
             body_size: 0,
@@ -59,7 +58,8 @@ impl Log {
             durable_through: Sequence(durable_through),
             previous_crc: self.previous_crc,
         };
-        self.previous_crc = block::finish(&mut buffer, header);
+        let (buffer, crc) = block.finish(header);
+        self.previous_crc = crc;
         if self.at.position + buffer.len() as u64 > SLOT_SIZE {
             self.at = Place { slot: self.at.slot + 1, position: SLOT_HEADER_SIZE };
         }
