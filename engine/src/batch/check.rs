@@ -13,7 +13,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::build::recompress;
-use super::record::{Cursor, RawRecord};
+use super::record::{Cursor, Glance};
 use super::{BatchError, BatchHeader, Codec, TimestampType, crc32c, decompress, verify_crc};
 use crate::TimestampMs;
 
@@ -224,7 +224,7 @@ fn walk(
             let count = header.record_count;
             return Err(BatchError::invalid(format!("{count} records are declared, {index} are there")));
         }
-        let record = RawRecord::read(&mut cursor).map_err(|why| BatchError::invalid_record(index, why))?;
+        let record = Glance::read(&mut cursor).map_err(|why| BatchError::invalid_record(index, why))?;
         if record.body_size > record_size_max {
             let why = format!("{} bytes, where {record_size_max} are allowed", record.body_size);
             return Err(BatchError::invalid_record(index, why));
@@ -235,7 +235,7 @@ fn walk(
         }
         let timestamp = header.base_timestamp.0.checked_add(record.timestamp_delta).map(TimestampMs);
         max_timestamp = max_timestamp.max(timestamp.unwrap_or(NO_TIMESTAMP));
-        if rules.key_required && record.key.is_none() {
+        if rules.key_required && !record.has_key {
             without_key_count += 1;
             if without_key.len() < WITHOUT_KEY_MAX {
                 without_key.push(index);

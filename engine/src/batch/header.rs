@@ -1,5 +1,6 @@
 //! The 61 bytes before the records: reading them, patching them for an append, and stepping over a range of batches.
 
+use super::crc32c;
 use super::{BatchError, Codec};
 use crate::{Epoch, Offset, ProducerId, TimestampMs};
 
@@ -135,7 +136,7 @@ impl BatchHeader {
     const MAGIC_END: usize = 17;
     const LAST_OFFSET_DELTA_AT: usize = 23;
     pub(super) const CRC_AT: usize = 17;
-    pub(super) const ATTRIBUTES_AT: usize = 21;
+    pub(crate) const ATTRIBUTES_AT: usize = 21;
     pub(super) const MAX_TIMESTAMP_AT: usize = 35;
     pub(super) const MAGIC: i8 = 2;
     /// No message of any magic has a smaller length field.
@@ -261,37 +262,6 @@ impl BatchHeader {
         length_bytes.copy_from_slice(&length.to_be_bytes());
         epoch_bytes.copy_from_slice(&epoch.0.to_be_bytes());
         bytes
-    }
-}
-
-/// The CRC-32C (Castagnoli) of `bytes`, with the CPU's carry-less multiplication where it has one.
-#[must_use]
-pub fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
-}
-
-/// A CRC-32C of bytes that come in parts.
-pub struct Crc32c(crc_fast::Digest);
-
-impl Default for Crc32c {
-    fn default() -> Crc32c {
-        Crc32c(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi))
-    }
-}
-
-impl Crc32c {
-    /// Takes in the next part.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    /// The CRC of `first` and all parts behind it.
-    #[must_use]
-    pub fn behind(self, first: &[u8]) -> u32 {
-        let mut whole = Crc32c::default();
-        whole.update(first);
-        whole.0.combine(&self.0);
-        whole.0.finalize() as u32
     }
 }
 

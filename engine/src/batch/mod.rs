@@ -29,6 +29,7 @@
 mod build;
 mod check;
 mod codec;
+mod crc;
 mod error;
 mod header;
 mod record;
@@ -46,9 +47,10 @@ pub fn closed_for_tests(header: BatchHeader, section: &[u8]) -> CheckedBatch {
 pub use build::{BatchBuilder, transcode};
 pub use check::{CheckedBatch, INFLATED_SIZE_MAX, Rules, Validation, check};
 pub use codec::{Codec, compress, decompress};
+pub(crate) use crc::Crc32c;
+pub use crc::crc32c;
 pub use error::BatchError;
-pub(crate) use header::Crc32c;
-pub use header::{Attributes, BatchHeader, Headers, TimestampType, crc32c, headers, verify_crc};
+pub use header::{Attributes, BatchHeader, Headers, TimestampType, headers, verify_crc};
 pub use record::RecordHeaders;
 pub use records::{Record, RecordIter, Records, records_of};
 pub use retain::{Fate, Retained, each_record, empty, retain};

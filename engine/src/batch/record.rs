@@ -125,7 +125,7 @@ struct ShortCursor<'a> {
 
 impl<'a> ShortCursor<'a> {
     /// A varint of three bytes at most.
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Option<i32> {
         let word = u32::from_le_bytes(*self.rest.first_chunk()?);
         let (zigzag, size) = if word & 0x80 == 0 {
@@ -141,17 +141,21 @@ impl<'a> ShortCursor<'a> {
         Some((zigzag >> 1) as i32 ^ -((zigzag & 1) as i32))
     }
 
-    /// A length, -1 for null, and that many bytes.
-    #[inline]
-    fn nullable(&mut self) -> Option<Option<&'a [u8]>> {
-        match self.varint()? {
-            -1 => Some(None),
-            size => {
-                let (bytes, rest) = self.rest.split_at_checked(usize::try_from(size).ok()?)?;
-                self.rest = rest;
-                Some(Some(bytes))
-            }
+    #[inline(always)]
+    fn skip(&mut self, size: usize) -> Option<()> {
+        self.rest = self.rest.get(size..)?;
+        Some(())
+    }
+
+    /// A length, -1 for null, and that many bytes. False for null.
+    #[inline(always)]
+    fn skip_nullable(&mut self) -> Option<bool> {
+        let size = self.varint()?;
+        if size == -1 {
+            return Some(false);
         }
+        self.skip(usize::try_from(size).ok()?)?;
+        Some(true)
     }
 }
 
@@ -159,33 +163,6 @@ impl<'a> RawRecord<'a> {
     /// Reads the record at the cursor, all of it, and moves past it.
     #[inline]
     pub(super) fn read(cursor: &mut Cursor<'a>) -> Result<RawRecord<'a>, Why> {
-        let Some((record, rest)) = RawRecord::read_common(cursor.rest) else { return RawRecord::read_any(cursor) };
-        cursor.rest = rest;
-        Ok(record)
-    }
-
-    /// Reads a record as nearly all are: no headers, small deltas, and more bytes behind it. None when it is another one, or none.
-    #[inline]
-    fn read_common(bytes: &'a [u8]) -> Option<(RawRecord<'a>, &'a [u8])> {
-        let mut cursor = ShortCursor { rest: bytes };
-        let body_size = usize::try_from(cursor.varint()?).ok()?;
-        let before = cursor.rest.len();
-        let (&attributes, rest) = cursor.rest.split_first()?;
-        cursor.rest = rest;
-        let timestamp_delta = i64::from(cursor.varint()?);
-        let offset_delta = cursor.varint()?;
-        let key = cursor.nullable()?;
-        let value = cursor.nullable()?;
-        let is_common = cursor.varint()? == 0 && before - cursor.rest.len() == body_size;
-        let headers = RecordHeaders { count: 0, cursor: Cursor { rest: &[] } };
-        let attributes = attributes as i8;
-        let record = RawRecord { body_size, attributes, timestamp_delta, offset_delta, key, value, headers };
-        is_common.then_some((record, cursor.rest))
-    }
-
-    /// Reads any record.
-    #[inline(never)]
-    fn read_any(cursor: &mut Cursor<'a>) -> Result<RawRecord<'a>, Why> {
         let bytes = cursor.bytes()?;
         let (body_size, mut body) = (bytes.len(), Cursor::new(bytes));
         let attributes = body.byte()? as i8;
@@ -204,6 +181,49 @@ impl<'a> RawRecord<'a> {
             return Err("the record's length does not match what is in it");
         }
         Ok(RawRecord { body_size, attributes, timestamp_delta, offset_delta, key, value, headers })
+    }
+}
+
+/// What a batch's check wants to know of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Glance {
+    pub(super) body_size: usize,
+    pub(super) timestamp_delta: i64,
+    pub(super) offset_delta: i32,
+    pub(super) has_key: bool,
+}
+
+impl Glance {
+    /// Reads the record at the cursor, all of it, and moves past it.
+    #[inline(always)]
+    pub(super) fn read(cursor: &mut Cursor<'_>) -> Result<Glance, Why> {
+        let mut short = ShortCursor { rest: cursor.rest };
+        if let Some(glance) = Glance::of_common(&mut short) {
+            cursor.rest = short.rest;
+            return Ok(glance);
+        }
+        Glance::of_any(cursor)
+    }
+
+    /// Reads a record as nearly all are: no headers, small deltas, and more bytes behind it. None when it is another one, or none.
+    #[inline(always)]
+    fn of_common(cursor: &mut ShortCursor<'_>) -> Option<Glance> {
+        let body_size = usize::try_from(cursor.varint()?).ok()?;
+        let before = cursor.rest.len();
+        // The attributes say nothing.
+        cursor.skip(1)?;
+        let timestamp_delta = i64::from(cursor.varint()?);
+        let offset_delta = cursor.varint()?;
+        let has_key = cursor.skip_nullable()?;
+        cursor.skip_nullable()?;
+        let is_common = cursor.varint()? == 0 && before - cursor.rest.len() == body_size;
+        is_common.then_some(Glance { body_size, timestamp_delta, offset_delta, has_key })
+    }
+
+    #[inline(never)]
+    fn of_any(cursor: &mut Cursor<'_>) -> Result<Glance, Why> {
+        let RawRecord { body_size, timestamp_delta, offset_delta, key, .. } = RawRecord::read(cursor)?;
+        Ok(Glance { body_size, timestamp_delta, offset_delta, has_key: key.is_some() })
     }
 }
 
@@ -285,13 +305,11 @@ mod tests {
             for (at, with) in flips {
                 bytes[at % size] ^= with;
             }
-            let Some((record, rest)) = RawRecord::read_common(&bytes) else { return Ok(()) };
+            let mut short = ShortCursor { rest: &bytes };
+            let Some(glance) = Glance::of_common(&mut short) else { return Ok(()) };
             let mut cursor = Cursor::new(&bytes);
-            let any = RawRecord::read_any(&mut cursor).expect("a record that the short way took");
-            prop_assert_eq!(rest, cursor.rest);
-            let fields = |record: &RawRecord<'_>| (record.body_size, record.attributes, record.timestamp_delta, record.offset_delta);
-            prop_assert_eq!(fields(&record), fields(&any));
-            prop_assert_eq!((record.key, record.value, record.headers.count), (any.key, any.value, any.headers.count));
+            let any = Glance::of_any(&mut cursor).expect("a record that the short way took");
+            prop_assert_eq!((glance, short.rest), (any, cursor.rest));
         }
     }
 }

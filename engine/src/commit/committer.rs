@@ -2,6 +2,7 @@
 
 use super::{Append, Capture, Command, Fatal, Queued};
 use crate::ack::AckPart;
+use crate::batch::BatchHeader;
 use crate::cell::Cell;
 use crate::env::{AlignedBuffer, Completed, WalDevice, WalWrite};
 use crate::ids::{FileId, Sequence};
@@ -477,7 +478,10 @@ fn put_append(block: &mut BlockWriter, append: &Append) -> Range<usize> {
     block.put(&append_head(partition.id(), *file, *position, *time, bytes.len()));
     let start = block.len();
     let patched = header.patch(header.base_offset, header.leader_epoch);
+    // What the batch's own CRC covers was compared with it when the batch was checked.
+    let (head, covered) = bytes.split_at(BatchHeader::ATTRIBUTES_AT.min(bytes.len()));
     block.put(&patched);
-    block.put(bytes.get(patched.len()..).unwrap_or_default());
+    block.put(head.get(patched.len()..).unwrap_or_default());
+    block.put_known(covered, header.crc);
     start..start + patched.len()
 }
