@@ -125,10 +125,21 @@ pub struct CpuTime {
 /// What this process has used.
 #[must_use]
 pub fn cpu_time() -> CpuTime {
+    usage(libc::RUSAGE_SELF)
+}
+
+/// What child processes have used that ended and were waited for.
+#[must_use]
+pub fn children_cpu_seconds() -> f64 {
+    let time = usage(libc::RUSAGE_CHILDREN);
+    time.user_s + time.system_s
+}
+
+fn usage(whose: libc::c_int) -> CpuTime {
     // SAFETY: rusage is plain data for which zero bytes are valid; the call fills it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        libc::getrusage(whose, &raw mut usage);
         usage
     };
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;

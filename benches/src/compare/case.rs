@@ -1,17 +1,21 @@
 //! The cases of a comparison: each a load, and the figures that are taken of it.
 
+use super::client::{Client, Clients, Done, PARTITIONS, RECORD_BYTES};
 use super::server::Server;
-use crate::kafka::Error;
 use crate::kafka::batch::Shape;
-use crate::load::meter::Flow;
+use crate::kafka::connection::Connection;
+use crate::kafka::{Error, admin};
+use crate::latency::Percentiles;
+use crate::load::meter::{Counts, Flow};
 use crate::load::phase::{Phase, Watch};
 use crate::load::producer::Plan;
 use crate::load::schedule::Rate;
-use crate::load::{consumer, end_to_end};
+use crate::load::{consumer, cost, end_to_end};
 use crate::scenario;
 use headwater_engine::batch::Codec;
 use serde::Serialize;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What a case does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +26,10 @@ pub enum Kind {
     Fetch,
     /// Ping-pong, or on a schedule of so many records per second.
     EndToEnd(Option<u32>),
+    /// A real client produces.
+    ClientProduce(Client),
+    /// A real client reads what was produced before.
+    ClientConsume(Client),
 }
 
 /// A case.
@@ -62,7 +70,7 @@ pub struct Size {
 pub type Figure = (&'static str, f64);
 
 /// Names of all cases, for the command line.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 19] = [
     "produce-64k",
     "produce-16k",
     "produce-100b",
@@ -78,6 +86,10 @@ pub const NAMES: [&str; 15] = [
     "e2e-ping",
     "e2e-500",
     "e2e-20000",
+    "java-produce",
+    "java-consume",
+    "librdkafka-produce",
+    "librdkafka-consume",
 ];
 
 impl Case {
@@ -92,6 +104,11 @@ impl Case {
         let (kind, shape, partitions) = match (kind, payload) {
             ("e2e", "ping") => (Kind::EndToEnd(None), one(), 1),
             ("e2e", rate) => (Kind::EndToEnd(Some(rate.parse().ok()?)), one(), 1),
+            ("java" | "librdkafka", verb) => {
+                let client = if kind == "java" { Client::Java } else { Client::Librdkafka };
+                let kind = if verb == "produce" { Kind::ClientProduce(client) } else { Kind::ClientConsume(client) };
+                (kind, Shape::plain(RECORD_BYTES as usize, 64 << 10), PARTITIONS)
+            }
             (kind, payload) => {
                 let shape = match payload {
                     "64k" => Shape::plain(1024, 64 << 10),
@@ -105,6 +122,20 @@ impl Case {
             }
         };
         Some(Self { name, kind, shape, partitions })
+    }
+
+    /// The real client that it runs.
+    #[must_use]
+    pub fn client(&self) -> Option<Client> {
+        match self.kind {
+            Kind::ClientProduce(client) | Kind::ClientConsume(client) => Some(client),
+            Kind::Produce | Kind::Fetch | Kind::EndToEnd(_) => None,
+        }
+    }
+
+    /// Whether it reads what is there before its rounds.
+    fn reads(&self) -> bool {
+        matches!(self.kind, Kind::Fetch | Kind::ClientConsume(_))
     }
 
     fn produce(&self, server: &Server, topic: &str, bytes: u64, size: &Size) -> Plan {
@@ -130,9 +161,9 @@ impl Case {
 
     /// Produces so much in the shape of this case, and fetches it, so that a JVM has compiled what it runs; and makes what
     /// fetch cases read.
-    pub fn warm(&self, server: &Server, bytes: u64, size: &Size) -> Result<(), Error> {
+    pub fn warm(&self, server: &Server, bytes: u64, size: &Size, clients: &Clients) -> Result<(), Error> {
         let quiet = Watch::default();
-        if self.kind == Kind::Fetch {
+        if self.reads() {
             scenario::fill(&self.produce(server, &self.fetched(), size.round_bytes, size), &quiet)?;
         }
         if bytes == 0 {
@@ -143,6 +174,10 @@ impl Case {
             Kind::EndToEnd(_) => {
                 let seconds = Size { seconds: size.seconds.min(2.0), ..size.clone() };
                 self.end_to_end(server, &topic, &seconds, &quiet)?;
+            }
+            Kind::ClientProduce(client) | Kind::ClientConsume(client) => {
+                let records = self.client_produces(server, &topic, bytes, client, clients)?.records;
+                clients.consume(client, server.address, &topic, records)?;
             }
             Kind::Produce | Kind::Fetch => {
                 scenario::produce("warm", &self.produce(server, &topic, bytes, size), &quiet)?;
@@ -161,7 +196,13 @@ impl Case {
     }
 
     /// Runs a round and returns its figures. What was produced is deleted again.
-    pub fn round(&self, server: &Server, number: usize, size: &Size) -> Result<(Vec<Figure>, Phase), Error> {
+    pub fn round(
+        &self,
+        server: &Server,
+        number: usize,
+        size: &Size,
+        clients: &Clients,
+    ) -> Result<(Vec<Figure>, Phase), Error> {
         let watch = Watch { pid: server.pid, progress: false, settle: Duration::from_millis(size.settle_ms) };
         let topic = format!("compare-{}-{number}", self.name);
         let phase = match self.kind {
@@ -180,8 +221,20 @@ impl Case {
                 scenario::produce(self.name, &plan, &watch)?
             }
             Kind::EndToEnd(_) => self.end_to_end(server, &topic, size, &watch)?,
+            Kind::ClientProduce(client) => self.client_phase("produce", &watch, || {
+                self.client_produces(server, &topic, size.round_bytes, client, clients)
+            })?,
+            Kind::ClientConsume(client) => {
+                let topic = self.fetched();
+                if !size.cold_fetch {
+                    scenario::consume("before", &consumer::Plan::new(server.address, &topic), &Watch::default())?;
+                }
+                let records = held(server, &topic)?;
+                let watch = Watch { settle: Duration::ZERO, ..watch };
+                self.client_phase("consume", &watch, || clients.consume(client, server.address, &topic, records))?
+            }
         };
-        if self.kind != Kind::Fetch {
+        if !self.reads() {
             scenario::delete(server.address, &topic)?;
         }
         Ok((self.figures(&phase)?, phase))
@@ -203,11 +256,55 @@ impl Case {
         end_to_end::end_to_end(&produce, &consumer::Plan::new(server.address, topic), watch)
     }
 
+    /// A client produces to a new topic, which must hold just that then.
+    fn client_produces(
+        &self,
+        server: &Server,
+        topic: &str,
+        bytes: u64,
+        client: Client,
+        clients: &Clients,
+    ) -> Result<Done, Error> {
+        let mut connection = Connection::open(server.address)?;
+        admin::ensure_topic_with(&mut connection, topic, self.partitions, &server.topic_settings)?;
+        let done = clients.produce(client, server.address, topic, bytes.div_ceil(RECORD_BYTES))?;
+        match held(server, topic)? {
+            held if held == done.records => Ok(done),
+            held => Err(Error::Answer(format!("{} records were acknowledged, {topic} holds {held}", done.records))),
+        }
+    }
+
+    /// Watches a client. Its whole process counts in the costs, its own time in the rate.
+    fn client_phase(
+        &self,
+        flow: &'static str,
+        watch: &Watch,
+        work: impl FnOnce() -> Result<Done, Error>,
+    ) -> Result<Phase, Error> {
+        let (begin, begun) = (cost::begin(watch.pid)?, Instant::now());
+        let Done { records, seconds } = work()?;
+        let took = begun.elapsed().as_secs_f64();
+        thread::sleep(watch.settle);
+        let bytes = records * RECORD_BYTES;
+        let flow = Flow {
+            name: flow,
+            counts: Counts { bytes, records, ..Counts::default() },
+            seconds,
+            mb_per_s: bytes as f64 / 1e6 / seconds.max(1e-9),
+            records_per_s: records as f64 / seconds.max(1e-9),
+            latency: Percentiles::default(),
+            latencies: 0,
+            curve: Vec::new(),
+            over_time: Vec::new(),
+        };
+        Ok(Phase { name: self.name.into(), seconds: took, flows: vec![flow], cost: begin.end(bytes)? })
+    }
+
     /// The traffic that its figures are of.
     pub fn flow<'a>(&self, phase: &'a Phase) -> Result<&'a Flow, Error> {
         match self.kind {
-            Kind::Produce => phase.flow("produce"),
-            Kind::Fetch | Kind::EndToEnd(_) => phase.flow("consume"),
+            Kind::Produce | Kind::ClientProduce(_) => phase.flow("produce"),
+            Kind::Fetch | Kind::EndToEnd(_) | Kind::ClientConsume(_) => phase.flow("consume"),
         }
     }
 
@@ -223,13 +320,19 @@ impl Case {
         } else {
             figures.push(("MB/s", flow.mb_per_s));
         }
+        if self.client().is_some() {
+            figures.push(("records/s", flow.records_per_s));
+        }
         let latency = flow.latency;
         for (name, us) in [
             ("p50 ms", latency.p50_us),
             ("p99 ms", latency.p99_us),
             ("p99.9 ms", latency.p999_us),
             ("max ms", latency.max_us),
-        ] {
+        ]
+        .into_iter()
+        .filter(|_| flow.latencies > 0)
+        {
             figures.push((name, us / 1e3));
         }
         if let Some(server) = cost.server {
@@ -241,6 +344,11 @@ impl Case {
     }
 }
 
+/// How many records a topic holds.
+fn held(server: &Server, topic: &str) -> Result<u64, Error> {
+    Ok(consumer::count(&consumer::ranges(&mut Connection::open(server.address)?, topic)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +358,8 @@ mod tests {
         for name in NAMES {
             assert!(Case::named(name).is_some(), "{name}");
         }
+        assert_eq!(Case::named("java-produce").unwrap().kind, Kind::ClientProduce(Client::Java));
+        assert_eq!(Case::named("librdkafka-consume").unwrap().kind, Kind::ClientConsume(Client::Librdkafka));
         assert!(Case::named("produce-1g").is_none());
         assert_eq!(Case::named("produce-16k-100p").unwrap().partitions, 100);
         assert_eq!(Case::named("e2e-500").unwrap().kind, Kind::EndToEnd(Some(500)));

@@ -28,6 +28,8 @@ pub fn plots(compared: &Comparison) -> Vec<Plot> {
             .zip(&rounds.last)
             .filter_map(|(contender, last)| {
                 let flow = rounds.case.flow(last.as_ref()?).ok()?;
+                // Real clients tell no latencies.
+                (flow.latencies > 0).then_some(())?;
                 Some(Curve { name: contender.name.clone(), points: flow.curve.clone() })
             })
             .collect();

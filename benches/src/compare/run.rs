@@ -1,6 +1,7 @@
 //! Runs a comparison: starts what is to be started, warms it, and goes round.
 
 use super::case::{Case, Size};
+use super::client::Clients;
 use super::report::{Comparison, Contender, Rounds};
 use super::server::{Kind, Server, Site, kafka_version};
 use crate::kafka::Error;
@@ -34,6 +35,8 @@ pub fn run(plan: Plan) -> Result<Comparison, Error> {
     if let Some(cpu) = generator_cpu {
         sys::pin_to_cpu(cpu)?;
     }
+    let wanted: Vec<_> = cases.iter().filter_map(Case::client).collect();
+    let clients = Clients::prepare(&wanted, &site.dir)?;
     let (mut servers, mut contenders) = (Vec::new(), Vec::new());
     for kind in &kinds {
         let server = Server::start(kind, &site)?;
@@ -45,7 +48,10 @@ pub fn run(plan: Plan) -> Result<Comparison, Error> {
     let of_case = warm_bytes / cases.len().max(1) as u64;
     let runs = |case: &Case, server: &Server| server.stores || !case.needs_a_store();
     for server in &servers {
-        cases.iter().filter(|case| runs(case, server)).try_for_each(|case| case.warm(server, of_case, &size))?;
+        cases
+            .iter()
+            .filter(|case| runs(case, server))
+            .try_for_each(|case| case.warm(server, of_case, &size, &clients))?;
         eprintln!("{} is warm", server.name);
     }
     let mut measured: Vec<Rounds> = cases.into_iter().map(|case| Rounds::new(case, servers.len())).collect();
@@ -56,7 +62,7 @@ pub fn run(plan: Plan) -> Result<Comparison, Error> {
                 order.reverse();
             }
             for at in order {
-                let (figures, phase) = rounds.case.round(&servers[at], round, &size)?;
+                let (figures, phase) = rounds.case.round(&servers[at], round, &size, &clients)?;
                 let told: Vec<String> =
                     figures.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
                 eprintln!("round {} {} {}: {}", round + 1, rounds.case.name, servers[at].name, told.join(", "));

@@ -262,13 +262,14 @@ impl Drop for Server {
 }
 
 /// Puts the script into a folder.
-fn kafka_script(dir: &Path) -> io::Result<PathBuf> {
+pub fn kafka_script(dir: &Path) -> io::Result<PathBuf> {
     let script = dir.join("kafka.sh");
     fs::write(&script, KAFKA_SCRIPT)?;
     Ok(script)
 }
 
-fn kafka(script: &Path, verb: &str) -> Command {
+/// A call of that script.
+pub fn kafka(script: &Path, verb: &str) -> Command {
     let mut command = Command::new("bash");
     command.arg(script).arg(verb);
     command

@@ -21,7 +21,7 @@ pub struct Cost {
     pub server: Option<Usage>,
     /// CPU seconds that the machine was busy, with everything on it: the kernel's writeback counts, and other work too.
     pub machine_busy_s: f64,
-    /// CPU seconds of the generator.
+    /// CPU seconds of the generator, and of the client processes that it ran.
     pub generator_cpu_s: f64,
     /// The server's CPU seconds for 10^9 bytes.
     pub server_cpu_s_per_gb: Option<f64>,
@@ -38,13 +38,18 @@ pub fn begin(server: Option<u32>) -> Result<Begin, Error> {
         .map(read)
         .transpose()
         .map_err(|error| Error::Answer(format!("the process of the server cannot be looked at (--pid): {error}")))?;
-    Ok(Begin { server, busy_s: machine::busy_cpu_s(), own_s: sys::cpu_seconds() })
+    Ok(Begin { server, busy_s: machine::busy_cpu_s(), own_s: own_cpu_s() })
+}
+
+/// What this process has used, and the clients that it ran to their end.
+fn own_cpu_s() -> f64 {
+    sys::cpu_seconds() + sys::children_cpu_seconds()
 }
 
 impl Begin {
     /// Ends: what was used since, for so many bytes.
     pub fn end(&self, bytes: u64) -> Result<Cost, Error> {
-        let (busy, own) = (machine::busy_cpu_s() - self.busy_s, sys::cpu_seconds() - self.own_s);
+        let (busy, own) = (machine::busy_cpu_s() - self.busy_s, own_cpu_s() - self.own_s);
         let server = self.server.map(|(pid, _)| Usage::of(pid)).transpose()?;
         let cpu = server.zip(self.server).map(|(after, (_, before))| after.cpu_s() - before.cpu_s());
         let per_gb = |seconds: f64| if bytes == 0 { 0.0 } else { seconds * 1e9 / bytes as f64 };
