@@ -19,8 +19,8 @@ pub const ALIGNMENT: usize = 4096;
 pub(crate) const POOLED_SIZE: usize = 1 << 20;
 /// How many blocks a WAL device has: one for each write in flight of the deepest one.
 pub(crate) const POOLED_COUNT: usize = 4;
-/// Slabs of which nothing is used that a pool keeps. All that a WAL device has.
-const IDLE_SLABS_MAX: usize = 2;
+/// Slabs of which nothing is used that a pool keeps: fewer, and a load that comes in waves has the kernel clear pages each time.
+const IDLE_SLABS_MAX: usize = 8;
 
 /// Size and alignment of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
@@ -290,7 +290,7 @@ impl BufferPool {
         }
     }
 
-    /// Takes a block back. Of slabs of which nothing is used two are kept.
+    /// Takes a block back. Of slabs of which nothing is used a few are kept.
     fn give_back(&self, block: Block) {
         let mut slabs = self.slabs.lock();
         let Some(slab) = slabs.iter_mut().find(|slab| Arc::ptr_eq(&slab.region, &block.region)) else { return };
@@ -366,17 +366,18 @@ mod tests {
     #[test]
     fn blocks_of_a_slab_lie_apart_and_idle_slabs_are_let_go() {
         const SIZE: usize = 256 * 1024;
+        const SLABS: usize = IDLE_SLABS_MAX + 3;
         let pool = BufferPool::new(SIZE, usize::MAX);
-        let mut taken: Vec<AlignedBuffer> = (0..5 * HUGE_PAGE / SIZE).map(|_| pool.take(SIZE)).collect();
+        let mut taken: Vec<AlignedBuffer> = (0..SLABS * HUGE_PAGE / SIZE).map(|_| pool.take(SIZE)).collect();
         for (index, buffer) in taken.iter_mut().enumerate() {
             buffer.extend_from_slice(&vec![index as u8; SIZE]);
         }
         assert!(taken.iter().enumerate().all(|(index, buffer)| buffer.as_slice() == vec![index as u8; SIZE]));
         // One block of each slab stays: nothing can be let go, and the free ones are used again.
         let kept: Vec<AlignedBuffer> = taken.into_iter().step_by(HUGE_PAGE / SIZE).collect();
-        assert_eq!(free(&pool), 5 * (HUGE_PAGE / SIZE - 1));
+        assert_eq!(free(&pool), SLABS * (HUGE_PAGE / SIZE - 1));
         drop((0..free(&pool)).map(|_| pool.take(SIZE)).collect::<Vec<_>>());
-        assert_eq!(pool.slabs.lock().len(), 5);
+        assert_eq!(pool.slabs.lock().len(), SLABS);
         drop(kept);
         assert_eq!(pool.slabs.lock().len(), IDLE_SLABS_MAX);
     }
