@@ -16,7 +16,7 @@ use crate::admin::{Admin, Hosts, Sources};
 use crate::config::{self, Config, ConfigArgs};
 use crate::exit::{ENGINE_FAILED, Failure, NOT_STARTED};
 use crate::signals::{ENDED_AT_ONCE, Signals};
-use crate::{logging, process};
+use crate::{logging, memory, process};
 use bind::Ports;
 use headwater_engine::env::Env;
 use headwater_engine::{Engine, Options};
@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 pub fn run(args: &ConfigArgs) -> Result<(), Failure> {
     let effective = config::load(args)?;
     logging::start(&effective.config.log);
+    memory::keep_some();
     for warning in &effective.warnings {
         tracing::warn!("{warning}");
     }

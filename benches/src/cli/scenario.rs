@@ -47,7 +47,7 @@ pub struct Common {
 
 impl Common {
     fn watch(&self) -> Result<Watch, Error> {
-        Ok(Watch { pid: self.pid, progress: !self.quiet, settle: seconds(self.settle)? })
+        Ok(Watch { pid: self.pid, progress: !self.quiet, settle: seconds(self.settle)?, write_back: false })
     }
 
     fn report(&self, scenario: &str, settings: serde_json::Value, phases: Vec<Phase>) -> Result<(), Error> {

@@ -203,7 +203,8 @@ impl Case {
         size: &Size,
         clients: &Clients,
     ) -> Result<(Vec<Figure>, Phase), Error> {
-        let watch = Watch { pid: server.pid, progress: false, settle: Duration::from_millis(size.settle_ms) };
+        let settle = Duration::from_millis(size.settle_ms);
+        let watch = Watch { pid: server.pid, progress: false, settle, write_back: true };
         let topic = format!("compare-{}-{number}", self.name);
         let phase = match self.kind {
             Kind::Fetch => {

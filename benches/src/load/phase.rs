@@ -61,6 +61,8 @@ pub struct Watch {
     pub progress: bool,
     /// Waited at the end before CPU time is read, so that work put off to the background counts.
     pub settle: Duration,
+    /// Whether the kernel then writes back all that is dirty, so that it counts where it came from and the next load finds a quiet disk.
+    pub write_back: bool,
 }
 
 /// What came of a phase.
@@ -151,6 +153,9 @@ pub fn run(name: &str, jobs: Vec<Job<'_>>, watch: &Watch) -> Result<Phase, Error
     }
     sample(&flows, &mut sums, &meters, seconds);
     thread::sleep(watch.settle);
+    if watch.write_back {
+        rustix::fs::sync();
+    }
     let flows: Vec<Flow> = flows.into_iter().zip(sums).map(|(name, sum)| sum.finish(name)).collect();
     let cost = begin.end(flows.first().map_or(0, |flow| flow.counts.bytes))?;
     Ok(Phase { name: name.into(), seconds, flows, cost })

@@ -27,8 +27,12 @@ const SCRATCH_SIZE: usize = 8 * 1024;
 /// A frame gets a buffer that is larger than what is there only when so many bytes are there.
 const STEP_FROM: usize = 4 * 1024;
 
-/// The first step of a large frame's buffer; the next ones are four times what is there.
-const STEP_FIRST: usize = 64 * 1024;
+/// The first step of a large frame's buffer. Batches of 64 KiB, a size that many clients are set to, fit into it with what is around
+/// them: a second step copies what is there.
+const STEP_FIRST: usize = 128 * 1024;
+
+/// The next steps are so many times what is there.
+const STEP_FACTOR: usize = 8;
 
 /// Why no more frames come.
 #[derive(Debug)]
@@ -187,7 +191,7 @@ impl FrameReader {
                 poll_scratch(io, cx, SCRATCH_SIZE.min(partial.size - here), &mut partial.bytes)
             } else {
                 if partial.charge.bytes() <= here as u64 {
-                    let step = partial.size.min(STEP_FIRST.max(here.saturating_mul(4)));
+                    let step = partial.size.min(STEP_FIRST.max(here.saturating_mul(STEP_FACTOR)));
                     ready!(partial.poll_pay(cx, step as u64));
                     partial.bytes.reserve(step - here);
                 }
