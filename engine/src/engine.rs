@@ -92,7 +92,7 @@ impl Options {
             open_files_max: 4096,
             gathers: GatherBounds {
                 piece: 256 << 10,
-                files: 128,
+                files: 256,
                 waiting: 16 << 20,
                 readers_stay: Duration::from_secs(600),
             },

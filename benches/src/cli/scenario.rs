@@ -121,10 +121,22 @@ pub struct ShardsArgs {
     /// How many shards: partitions, each with its own stream of records
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i32).range(1..))]
     shards: i32,
+    /// The same load for so long first, which is not counted
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    warm_up: f64,
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
     produce: ProduceOptions,
+}
+
+/// The same load before what is counted: a server that has just made a topic has files to make, and a log to grow.
+fn warm_up(plan: &Plan, for_seconds: f64) -> Result<(), Error> {
+    let duration = seconds(for_seconds)?;
+    if duration > Duration::ZERO {
+        scenario::produce("warm-up", &Plan { duration, ..plan.clone() }, &Watch::default())?;
+    }
+    Ok(())
 }
 
 impl ShardsArgs {
@@ -149,9 +161,11 @@ impl ShardsArgs {
             ..plan
         };
         let plan = self.produce.plan(address, defaults)?;
+        warm_up(&plan, self.warm_up)?;
         let phase = scenario::produce("shards", &plan, &self.common.watch()?)?;
         let verdict = Verdict::of(&plan, &phase);
-        self.common.report_with("shards", json!({ "shards": shards, "produce": plan }), vec![phase], verdict)
+        let settings = json!({ "shards": shards, "warm_up_s": self.warm_up, "produce": plan });
+        self.common.report_with("shards", settings, vec![phase], verdict)
     }
 }
 

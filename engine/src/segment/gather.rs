@@ -42,6 +42,8 @@ pub struct Bounds {
 /// Bytes on their way to the place in the file where they begin.
 struct Piece {
     start: u64,
+    /// How many bytes fill it.
+    size: usize,
     buffer: AlignedBuffer,
     /// How many of its bytes a checkpoint has written.
     kept: usize,
@@ -50,6 +52,10 @@ struct Piece {
 impl Piece {
     fn end(&self) -> u64 {
         self.start + self.buffer.len() as u64
+    }
+
+    fn is_full(&self) -> bool {
+        self.buffer.len() == self.size
     }
 }
 
@@ -150,6 +156,15 @@ impl Pieces {
         (self.bounds.waiting / 2 / files / self.bounds.piece).clamp(1, PIECES_PER_WRITE)
     }
 
+    /// How far it is from a position in a file to the end of the piece there. Each file has its ends elsewhere: those of many that fill at the same
+    /// pace would all be full at the same moment.
+    fn to_boundary(&self, file: FileId, position: u64) -> usize {
+        let units = (self.bounds.piece / UNIT).max(1) as u64;
+        let shift = (file.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % units * UNIT as u64;
+        let into = (position + shift) % self.bounds.piece as u64;
+        self.bounds.piece - usize::try_from(into).unwrap_or_default()
+    }
+
     fn is_due(&self, file: &Arc<SegmentFile>) {
         self.due.lock().push_back(file.clone());
         self.bell.notify_one();
@@ -220,36 +235,36 @@ impl Gather {
             self.settle(file)?;
             return file.disk_file().write_at(parts, position);
         }
-        let piece = self.pieces.bounds.piece as u64;
         let (mut parts, mut position) = (Parts::new(parts), position);
         let mut fills = false;
         while parts.left > 0 {
             let mut state = self.state.lock();
-            if state.filling.is_none() && position.is_multiple_of(piece) && self.begin(&mut state, file, open) {
-                state.filling =
-                    Some(Piece { start: position, buffer: self.pieces.buffers.take(piece as usize), kept: 0 });
+            let to_boundary = self.pieces.to_boundary(file.id(), position);
+            let is_aligned = position.is_multiple_of(UNIT as u64);
+            if state.filling.is_none() && is_aligned && self.begin(&mut state, file, open) {
+                let buffer = self.pieces.buffers.take(self.pieces.bounds.piece);
+                state.filling = Some(Piece { start: position, size: to_boundary, buffer, kept: 0 });
                 self.held_from.fetch_min(position, Ordering::Release);
             }
             let Some(filling) = &mut state.filling else {
                 drop(state);
                 self.settle(file)?;
-                let to_boundary = usize::try_from(piece - position % piece).unwrap_or(usize::MAX);
                 let next = parts.next_all(to_boundary);
                 let size: usize = next.iter().map(|part| part.len()).sum();
                 file.disk_file().write_at(&next, position)?;
                 position += size as u64;
                 continue;
             };
-            while filling.buffer.len() < self.pieces.bounds.piece
-                && let Some(next) = parts.next(self.pieces.bounds.piece - filling.buffer.len())
+            while !filling.is_full()
+                && let Some(next) = parts.next(filling.size - filling.buffer.len())
             {
                 filling.buffer.extend_from_slice(next);
             }
             position = filling.end();
-            if filling.buffer.len() == self.pieces.bounds.piece {
+            if filling.is_full() {
+                self.pieces.waiting.fetch_add(filling.size, Ordering::Relaxed);
                 let full = state.filling.take();
                 state.full.extend(full);
-                self.pieces.waiting.fetch_add(self.pieces.bounds.piece, Ordering::Relaxed);
                 fills = true;
             }
         }
@@ -321,8 +336,8 @@ impl Gather {
         self.held_from.store(state.held_from(), Ordering::Release);
         drop(state);
         for piece in pieces {
-            if piece.buffer.len() == self.pieces.bounds.piece {
-                self.pieces.waiting.fetch_sub(piece.buffer.len(), Ordering::Relaxed);
+            if piece.is_full() {
+                self.pieces.waiting.fetch_sub(piece.size, Ordering::Relaxed);
             }
         }
         Ok(true)
@@ -379,8 +394,8 @@ impl Gather {
     fn discard(&self) {
         let _writing = self.writing.lock();
         let mut state = self.state.lock();
-        let full = state.full.iter().filter(|piece| piece.buffer.len() == self.pieces.bounds.piece).count();
-        self.pieces.waiting.fetch_sub(full * self.pieces.bounds.piece, Ordering::Relaxed);
+        let full = state.full.iter().filter(|piece| piece.is_full()).map(|piece| piece.size).sum();
+        self.pieces.waiting.fetch_sub(full, Ordering::Relaxed);
         *state = State::default();
         self.held_from.store(u64::MAX, Ordering::Release);
     }
