@@ -42,7 +42,9 @@ def produce(config, topic, records, record_bytes):
             left -= queued
             producer.poll(0 if queued else 0.002)
             # What did not fit into the queue carries an error; it is tried again.
-            part = [{"value": message["value"]} for message in part if "_error" in message] if queued < len(part) else None
+            refused = [message for message in part if "_error" in message] if queued < len(part) else []
+            failed += [message["_error"] for message in refused if message["_error"].code() != KafkaError._QUEUE_FULL]
+            part = [{"value": message["value"]} for message in refused] if not failed else None
     waiting = producer.flush(NOTHING_WAIT_S * 4)
     seconds = time.monotonic() - begun
     if failed or waiting:

@@ -378,7 +378,7 @@ impl Engine {
         Ack::default()
     }
 
-    /// Wakes the tasks of a runtime together: see [`WakeTogether`].
+    /// Wakes the tasks of a runtime together: see [`WakeTogether`]. Tasks of other runtimes wait for this one too, so it is for an engine that serves one.
     pub fn wake_together(&self) -> WakeTogether {
         WakeTogether::new(self.0.cell.shared.wakers.clone())
     }

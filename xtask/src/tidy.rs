@@ -17,6 +17,7 @@ const UNSAFE: &[&str] = &[
     "engine/src/env/sys.rs",
     "engine/src/env/uring.rs",
     "protocol/src/net/tcp.rs",
+    "server/src/memory.rs",
 ];
 
 /// What a module with `unsafe` opens with.

@@ -14,7 +14,6 @@ use crate::load::{consumer, cost, end_to_end};
 use crate::scenario;
 use headwater_engine::batch::Codec;
 use serde::Serialize;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// What a case does.
@@ -285,7 +284,7 @@ impl Case {
         let (begin, begun) = (cost::begin(watch.pid)?, Instant::now());
         let Done { records, seconds } = work()?;
         let took = begun.elapsed().as_secs_f64();
-        thread::sleep(watch.settle);
+        watch.settle();
         let bytes = records * RECORD_BYTES;
         let flow = Flow {
             name: flow,

@@ -52,6 +52,7 @@ pub fn run(plan: Plan) -> Result<Comparison, Error> {
             .iter()
             .filter(|case| runs(case, server))
             .try_for_each(|case| case.warm(server, of_case, &size, &clients))?;
+        rustix::fs::sync();
         eprintln!("{} is warm", server.name);
     }
     let mut measured: Vec<Rounds> = cases.into_iter().map(|case| Rounds::new(case, servers.len())).collect();

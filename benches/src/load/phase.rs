@@ -65,6 +65,16 @@ pub struct Watch {
     pub write_back: bool,
 }
 
+impl Watch {
+    /// What is waited for between a load and reading what it cost.
+    pub fn settle(&self) {
+        thread::sleep(self.settle);
+        if self.write_back {
+            rustix::fs::sync();
+        }
+    }
+}
+
 /// What came of a phase.
 #[derive(Clone, Debug, Serialize)]
 pub struct Phase {
@@ -152,10 +162,7 @@ pub fn run(name: &str, jobs: Vec<Job<'_>>, watch: &Watch) -> Result<Phase, Error
         return Err(error);
     }
     sample(&flows, &mut sums, &meters, seconds);
-    thread::sleep(watch.settle);
-    if watch.write_back {
-        rustix::fs::sync();
-    }
+    watch.settle();
     let flows: Vec<Flow> = flows.into_iter().zip(sums).map(|(name, sum)| sum.finish(name)).collect();
     let cost = begin.end(flows.first().map_or(0, |flow| flow.counts.bytes))?;
     Ok(Phase { name: name.into(), seconds, flows, cost })

@@ -372,8 +372,7 @@ impl Committer {
                 file.own(first.position);
                 file.reserve(end, &self.cell.shared.space);
                 let appended = files.append(&file, &parts, first.position, first.gathers);
-                appended.map_err(|error| Fatal::io("writing a segment", &error))?;
-                if !first.gathers {
+                if appended.map_err(|error| Fatal::io("writing a segment", &error))? {
                     self.pace(&file, end);
                 }
             }

@@ -1,8 +1,7 @@
 //! Memory aligned for direct I/O, and the pools that WAL blocks and pieces of segments are built in.
 //!
 //! Direct writes want memory aligned to the medium's sectors; 4 KiB suits every medium. A [`BufferPool`] cuts its blocks from slabs
-//! of huge pages, where the kernel has them: it looks at every page of what it is to write, and the device gets a description of every run of
-//! them. A WAL device owns a pool of a few 1 MiB blocks, registered with the kernel where that works. What does not fit,
+//! of huge pages, where the kernel has them: the kernel looks at every page of what it is to write, and describes every run of them to the device. A WAL device owns a pool of a few 1 MiB blocks, registered with the kernel where that works. What does not fit,
 //! or comes when the pool is empty, is a plain heap block that is freed after use, so that one big batch does not leave its
 //! memory behind.
 #![allow(unsafe_code)]
@@ -21,6 +20,8 @@ pub(crate) const POOLED_SIZE: usize = 1 << 20;
 pub(crate) const POOLED_COUNT: usize = 4;
 /// Slabs of which nothing is used that a pool keeps: fewer, and a load that comes in waves has the kernel clear pages each time.
 const IDLE_SLABS_MAX: usize = 8;
+// Registered blocks are never let go.
+const _: () = assert!(POOLED_SIZE * POOLED_COUNT <= IDLE_SLABS_MAX * HUGE_PAGE);
 
 /// Size and alignment of a huge page.
 const HUGE_PAGE: usize = 2 << 20;

@@ -282,14 +282,14 @@ impl FileTable {
         &self.pieces
     }
 
-    /// Appends to a file at its end. `gathers`: nobody reads it, so the bytes may wait in memory.
+    /// Appends to a file at its end. `gathers`: nobody reads it, so the bytes may wait in memory. True when some went to the page cache.
     pub fn append(
         &self,
         file: &Arc<SegmentFile>,
         parts: &[IoSlice<'_>],
         position: u64,
         gathers: bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let open = || self.disk.open_direct(&self.log_path(file.id));
         file.gather.put(file, &open, parts, position, gathers)
     }

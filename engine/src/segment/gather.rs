@@ -29,7 +29,7 @@ const PIECES_PER_WRITE: usize = 4;
 /// What bounds gathering.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Bytes of a piece, a multiple of 4 KiB.
+    /// Bytes of a piece, a multiple of 4 KiB; the first one of a file may be shorter.
     pub piece: usize,
     /// Files that gather at a time.
     pub files: usize,
@@ -65,6 +65,8 @@ struct State {
     direct: Option<Arc<dyn DiskFile>>,
     filling: Option<Piece>,
     full: VecDeque<Piece>,
+    /// All of it is being written, and nothing is gathered meanwhile.
+    settles: bool,
 }
 
 impl State {
@@ -220,8 +222,8 @@ impl Gather {
         end > self.held_from.load(Ordering::Acquire)
     }
 
-    /// Puts bytes at the end of the file, which is `position`; `open` opens it for direct writes. It gathers them when `gathers` says so and there is room, else writes
-    /// them.
+    /// Puts bytes at the end of the file, which is `position`; `open` opens it for direct writes. It gathers them when `gathers` says so and
+    /// there is room, else writes them. True when some went to the page cache.
     pub fn put(
         &self,
         file: &Arc<SegmentFile>,
@@ -229,14 +231,14 @@ impl Gather {
         parts: &[IoSlice<'_>],
         position: u64,
         gathers: bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         if !gathers {
             // What was gathered stands before it in the file.
             self.settle(file)?;
-            return file.disk_file().write_at(parts, position);
+            return file.disk_file().write_at(parts, position).map(|()| true);
         }
         let (mut parts, mut position) = (Parts::new(parts), position);
-        let mut fills = false;
+        let (mut fills, mut is_cached) = (false, false);
         while parts.left > 0 {
             let mut state = self.state.lock();
             let to_boundary = self.pieces.to_boundary(file.id(), position);
@@ -252,6 +254,7 @@ impl Gather {
                 let next = parts.next_all(to_boundary);
                 let size: usize = next.iter().map(|part| part.len()).sum();
                 file.disk_file().write_at(&next, position)?;
+                is_cached = true;
                 position += size as u64;
                 continue;
             };
@@ -262,24 +265,25 @@ impl Gather {
             }
             position = filling.end();
             if filling.is_full() {
-                self.pieces.waiting.fetch_add(filling.size, Ordering::Relaxed);
+                // Its block, however little of it the first piece of a file takes.
+                self.pieces.waiting.fetch_add(self.pieces.bounds.piece, Ordering::Relaxed);
                 let full = state.filling.take();
                 state.full.extend(full);
                 fills = true;
             }
         }
         if !fills {
-            return Ok(());
+            return Ok(is_cached);
         }
         let waiting = self.pieces.waiting.load(Ordering::Relaxed);
         if waiting > self.pieces.bounds.waiting {
-            return self.write_full(file);
+            return self.write_full(file).map(|()| is_cached);
         }
         // One large write costs less than several small ones.
         if self.state.lock().full.len() >= self.pieces.per_write() {
             self.pieces.is_due(file);
         }
-        Ok(())
+        Ok(is_cached)
     }
 
     /// Whether the file gathers, from now on if need be.
@@ -290,7 +294,7 @@ impl Gather {
         open: &dyn Fn() -> io::Result<Arc<dyn DiskFile>>,
     ) -> bool {
         if state.direct.is_some() {
-            return true;
+            return !state.settles;
         }
         let mut files = self.pieces.files.lock();
         if files.len() >= self.pieces.bounds.files {
@@ -337,7 +341,7 @@ impl Gather {
         drop(state);
         for piece in pieces {
             if piece.is_full() {
-                self.pieces.waiting.fetch_sub(piece.size, Ordering::Relaxed);
+                self.pieces.waiting.fetch_sub(self.pieces.bounds.piece, Ordering::Relaxed);
             }
         }
         Ok(true)
@@ -352,10 +356,12 @@ impl Gather {
         loop {
             {
                 let mut state = self.state.lock();
+                state.settles = true;
                 let filling = state.filling.take();
                 state.full.extend(filling);
                 if state.full.is_empty() {
                     state.direct = None;
+                    state.settles = false;
                     self.pieces.files.lock().remove(&file.id());
                     drop(writing);
                     return Ok(());
@@ -394,8 +400,8 @@ impl Gather {
     fn discard(&self) {
         let _writing = self.writing.lock();
         let mut state = self.state.lock();
-        let full = state.full.iter().filter(|piece| piece.is_full()).map(|piece| piece.size).sum();
-        self.pieces.waiting.fetch_sub(full, Ordering::Relaxed);
+        let full = state.full.iter().filter(|piece| piece.is_full()).count();
+        self.pieces.waiting.fetch_sub(full * self.pieces.bounds.piece, Ordering::Relaxed);
         *state = State::default();
         self.held_from.store(u64::MAX, Ordering::Release);
     }

@@ -80,7 +80,8 @@ impl BlockWriter {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Appends bytes of an entry, whose CRC this is. Where they are many, they are not looked at again.
+    /// Appends bytes of an entry, whose CRC this is. Where they are many, they are not looked at again: should memory have changed them since they were
+    /// checked, the block's CRC says so, and recovery stops at the block instead of taking a damaged batch.
     pub fn put_known(&mut self, bytes: &[u8], crc: u32) {
         debug_assert_eq!(crate::batch::crc32c(bytes), crc, "the CRC is that of the bytes");
         if bytes.len() >= KNOWN_MIN {

@@ -24,8 +24,11 @@ use tokio::time::Instant;
 /// Bytes read at once when no frame is being read.
 const SCRATCH_SIZE: usize = 8 * 1024;
 
-/// A frame gets a buffer that is larger than what is there only when so many bytes are there.
+/// A frame gets a buffer that is larger than what is there only when so many bytes are there,
 const STEP_FROM: usize = 4 * 1024;
+
+/// and then one of so many times what is there at most.
+const STEP_FIRST_FACTOR: usize = 16;
 
 /// The first step of a large frame's buffer. Batches of 64 KiB, a size that many clients are set to, fit into it with what is around
 /// them: a second step copies what is there.
@@ -187,7 +190,8 @@ impl FrameReader {
         let Some(partial) = &mut self.partial else { return Poll::Pending };
         while partial.bytes.len() < partial.size {
             let here = partial.bytes.len();
-            let read = if here < STEP_FROM {
+            let first = partial.size.min(STEP_FIRST);
+            let read = if here < STEP_FROM || here * STEP_FIRST_FACTOR < first {
                 poll_scratch(io, cx, SCRATCH_SIZE.min(partial.size - here), &mut partial.bytes)
             } else {
                 if partial.charge.bytes() <= here as u64 {
