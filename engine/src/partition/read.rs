@@ -137,6 +137,9 @@ struct Cut {
     next: Offset,
 }
 
+/// So many times what a cold read takes is asked of the medium behind it: who reads on finds it on its way.
+const AHEAD: u64 = 2;
+
 /// A read that must wait for the medium.
 pub struct ColdRead {
     partition: Arc<Partition>,
@@ -213,7 +216,8 @@ impl Partition {
         }
         if may_block {
             // Either the pages were gone or the CRCs unchecked: reading them to check brings both.
-            file.disk_file().read_ahead(start, end - start);
+            let ahead = (end - start).saturating_mul(AHEAD);
+            file.disk_file().read_ahead(start, spot.size.min(end.saturating_add(ahead)) - start);
             let epochs = self.published.lock().epochs.clone();
             let is_tail = spot.next_file.is_some() && end == spot.size;
             file.verify(start, base, end, is_tail, &epochs).inspect_err(|error| self.report(error))?;
