@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Replays MEGABYTES over 1, 100 and 1,000 partitions, warm and cold, by offset and by time, by 1 and 50 consumers, beside
+# the bare sending of the same files (raw.py). The server runs on CPU 0, the reader on CPU 1.
+# usage: benches/replay-at-scale.sh [MEGABYTES] [FOLDER]    needs target/release/headwater, python3, taskset
+set -euo pipefail
+cd "$(dirname "$0")/.."
+megabytes=${1:-10000}
+data=$(mktemp -d "${2:-/var/tmp}/headwater-replay-XXXXXX")
+server=
+end() {
+    if [ -n "$server" ]; then kill "$server" && wait "$server" || true; fi
+    rm -rf "$data"
+}
+trap end EXIT
+port() { python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+for partitions in 1 100 1000; do
+    rm -rf "${data:?}"/*
+    kafka=127.0.0.1:$(port)
+    taskset -c 0 target/release/headwater serve --data-dir "$data" --kafka "$kafka" --admin "127.0.0.1:$(port)" --aws "127.0.0.1:$(port)" 2>"$data.log" &
+    server=$!
+    replay() {
+        local what=$1
+        shift
+        taskset -c 1 target/release/headwater bench replay --broker "$kafka" --pid "$server" --topic replayed --partitions "$partitions" --megabytes "$megabytes" "$@" --quiet |
+            awk -F'|' -v what="$what" '/^\| replay/ { gsub(/ /, ""); printf "%s: %s MB/s, %s CPU s/GB\n", what, $5, $12 }'
+    }
+    sleep 1
+    echo "== $partitions partitions"
+    replay "first read, after it was filled"
+    for consumers in 1 50; do
+        if [ "$partitions" = 1 ] && [ "$consumers" != 1 ]; then continue; fi
+        replay "warm, $consumers by offset" --consumers "$consumers"
+        replay "warm, $consumers by time" --consumers "$consumers" --by-time
+        python3 benches/raw.py "$data/segments" warm
+        replay "cold, $consumers by offset" --consumers "$consumers" --drop-cache "$data"
+        replay "cold, $consumers by time" --consumers "$consumers" --by-time --drop-cache "$data"
+        python3 benches/raw.py "$data/segments" cold
+    done
+    kill "$server"
+    wait "$server" || true
+    server=
+done
+rm -f "$data.log"
