@@ -32,11 +32,12 @@ def produce(config, topic, records, record_bytes):
             failed.append(error)
 
     # Values are random and do not repeat within a batch.
-    messages = [{"value": os.urandom(record_bytes)} for _ in range(CALL)]
+    values = [os.urandom(record_bytes) for _ in range(CALL)]
     begun = time.monotonic()
     left = records
     while left > 0 and not failed:
-        part = messages if left >= CALL else messages[:left]
+        # Made anew for each call, which leaves its errors in them.
+        part = [{"value": value} for value in values[:left]]
         while part:
             queued = producer.produce_batch(topic, part, on_delivery=report)
             left -= queued
