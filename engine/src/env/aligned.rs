@@ -23,6 +23,8 @@ const IDLE_SLABS_MAX: usize = 8;
 // Registered blocks are never let go.
 const _: () = assert!(POOLED_SIZE * POOLED_COUNT <= IDLE_SLABS_MAX * HUGE_PAGE);
 
+/// Pools of smaller blocks are those of tests.
+const HUGE_FROM: usize = 64 << 10;
 /// Size and alignment of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -225,6 +227,8 @@ pub(crate) struct BufferPool {
     block_size: usize,
     /// How many blocks there are at most.
     blocks_max: usize,
+    /// Whether to ask for huge pages: the first byte written to one takes all of its memory.
+    wants_huge: bool,
     /// Slabs in the order in which they were made; the first ones are used first, so that the last ones become free.
     slabs: Mutex<Vec<Slab>>,
 }
@@ -239,7 +243,14 @@ struct Slab {
 impl BufferPool {
     /// A pool of so many blocks of this size, a multiple of [`ALIGNMENT`], which are made when they are first wanted.
     pub(crate) fn new(block_size: usize, blocks_max: usize) -> Arc<BufferPool> {
-        Arc::new(BufferPool { block_size, blocks_max, slabs: Mutex::default() })
+        let wants_huge = block_size >= HUGE_FROM;
+        Arc::new(BufferPool { block_size, blocks_max, wants_huge, slabs: Mutex::default() })
+    }
+
+    /// The pool of a WAL device that is one of thousands, in a simulation.
+    pub(crate) fn of_simulated_wal() -> Arc<BufferPool> {
+        let (block_size, blocks_max) = (POOLED_SIZE, POOLED_COUNT);
+        Arc::new(BufferPool { block_size, blocks_max, wants_huge: false, slabs: Mutex::default() })
     }
 
     /// The pool of a WAL device.
@@ -267,7 +278,10 @@ impl BufferPool {
     }
 
     fn slab(&self) -> Slab {
-        let region = Region::huge(self.block_size);
+        let region = match self.wants_huge {
+            true => Region::huge(self.block_size),
+            false => Region::new(self.block_size, ALIGNMENT),
+        };
         let free = Block::cut(&region, self.block_size);
         Slab { region, count: free.len(), free }
     }

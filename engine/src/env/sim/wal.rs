@@ -34,7 +34,7 @@ struct Flight {
 
 impl SimWalDevice {
     pub(super) fn new(disk: SimDisk, depth: usize) -> SimWalDevice {
-        let buffers = BufferPool::of_wal();
+        let buffers = BufferPool::of_simulated_wal();
         SimWalDevice { disk, depth, in_flight: Vec::new(), unsynced: Vec::new(), buffers, failed: false }
     }
 
