@@ -9,7 +9,7 @@ data=$(mktemp -d "${2:-/var/tmp}/headwater-replay-XXXXXX")
 server=
 end() {
     if [ -n "$server" ]; then kill "$server" && wait "$server" || true; fi
-    rm -rf "$data"
+    rm -rf "$data" "$data.log"
 }
 trap end EXIT
 port() { python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -40,4 +40,3 @@ for partitions in 1 100 1000; do
     wait "$server" || true
     server=
 done
-rm -f "$data.log"

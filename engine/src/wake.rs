@@ -19,10 +19,8 @@ pub(crate) struct Wakers {
 #[derive(Default)]
 struct State {
     waiting: Vec<Waker>,
-    /// How to wake the task that wakes the others; none while it is about to look, or where there is none.
+    /// How to wake the task that wakes the others, where there is one. While anybody waits, it was woken and is about to look.
     courier: Option<Waker>,
-    /// Whether there is such a task.
-    has_courier: bool,
 }
 
 impl Wakers {
@@ -30,11 +28,14 @@ impl Wakers {
     pub(crate) fn wake(&self, wakers: &mut Vec<Waker>) {
         if wakers.len() > 1 {
             let mut state = self.state.lock();
-            if state.has_courier {
+            if let Some(courier) = state.courier.clone() {
+                let is_first = state.waiting.is_empty();
                 state.waiting.append(wakers);
-                let courier = state.courier.take();
                 drop(state);
-                return courier.into_iter().for_each(Waker::wake);
+                if is_first {
+                    courier.wake();
+                }
+                return;
             }
         }
         wakers.drain(..).for_each(Waker::wake);
@@ -60,7 +61,6 @@ impl Future for WakeTogether {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let mut state = this.wakers.state.lock();
-        state.has_courier = true;
         std::mem::swap(&mut state.waiting, &mut this.taken);
         state.courier = Some(context.waker().clone());
         drop(state);

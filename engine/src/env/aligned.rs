@@ -243,14 +243,16 @@ struct Slab {
 impl BufferPool {
     /// A pool of so many blocks of this size, a multiple of [`ALIGNMENT`], which are made when they are first wanted.
     pub(crate) fn new(block_size: usize, blocks_max: usize) -> Arc<BufferPool> {
-        let wants_huge = block_size >= HUGE_FROM;
+        BufferPool::with(block_size, blocks_max, block_size >= HUGE_FROM)
+    }
+
+    fn with(block_size: usize, blocks_max: usize, wants_huge: bool) -> Arc<BufferPool> {
         Arc::new(BufferPool { block_size, blocks_max, wants_huge, slabs: Mutex::default() })
     }
 
     /// The pool of a WAL device that is one of thousands, in a simulation.
     pub(crate) fn of_simulated_wal() -> Arc<BufferPool> {
-        let (block_size, blocks_max) = (POOLED_SIZE, POOLED_COUNT);
-        Arc::new(BufferPool { block_size, blocks_max, wants_huge: false, slabs: Mutex::default() })
+        BufferPool::with(POOLED_SIZE, POOLED_COUNT, false)
     }
 
     /// The pool of a WAL device.

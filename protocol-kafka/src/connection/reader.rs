@@ -2,7 +2,7 @@
 //!
 //! Small requests are read many at a time into a buffer on the stack and cut from there. What is larger is read straight into
 //! the frame's own buffer, which grows as bytes arrive: its memory is taken from the listener's budget in steps, so a client
-//! that announces 100 MiB and sends nothing costs nothing, and one that sends some costs a few times that. An idle connection
+//! that announces 100 MiB and sends nothing costs nothing, and one that sends some costs up to sixteen times that. An idle connection
 //! holds no buffer at all.
 
 use bytes::{BufMut, Bytes, BytesMut};
