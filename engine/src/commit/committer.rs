@@ -4,7 +4,7 @@ use super::{Append, Capture, Command, Fatal, Queued};
 use crate::ack::AckPart;
 use crate::batch::BatchHeader;
 use crate::cell::Cell;
-use crate::env::{AlignedBuffer, Completed, WalDevice, WalWrite};
+use crate::env::{Completed, WalBytes, WalDevice, WalWrite};
 use crate::ids::{FileId, Sequence};
 use crate::segment::files::SegmentFile;
 use crate::settings::Durability;
@@ -65,7 +65,7 @@ struct Round {
     crc: u32,
     queued: Vec<Queued>,
     writes: Vec<SegmentWrite>,
-    buffer: Arc<AlignedBuffer>,
+    block: Arc<WalBytes>,
     sync: bool,
     is_durable: bool,
     end: Place,
@@ -223,9 +223,13 @@ impl Committer {
     }
 
     fn build(&mut self, queued: Vec<Queued>) -> Round {
-        let needed: usize = queued.iter().map(|queued| encoded_size_max(&queued.command)).sum();
+        let gathers = self.device.gathers();
+        let needed: usize = queued.iter().map(|queued| size_in_buffer_max(&queued.command, gathers)).sum();
         let now = self.cell.shared.env.clock.monotonic();
-        let mut block = BlockWriter::new(self.device.buffer((block::HEADER_SIZE + needed).next_multiple_of(4096)));
+        // Room for padding too, which depends on what is apart from the buffer.
+        let buffer =
+            self.device.buffer((block::HEADER_SIZE + needed).next_multiple_of(4096) + if gathers { 4096 } else { 0 });
+        let mut block = BlockWriter::new(buffer, gathers);
         let mut writes = Vec::with_capacity(queued.len());
         let mut entry_count = 0;
         let mut sync = self.cell.shared.options.durability == Durability::Fsync || queued.is_empty();
@@ -295,13 +299,13 @@ impl Committer {
             previous_crc: self.previous_crc,
         };
         self.is_sealed = queued.is_empty();
-        let (buffer, crc) = block.finish(header);
+        let (block, crc) = block.finish(header);
         Round {
             sequence: self.next,
             crc,
             queued,
             writes,
-            buffer: Arc::new(buffer),
+            block: Arc::new(block),
             sync,
             is_durable: false,
             end: Place::default(),
@@ -312,7 +316,7 @@ impl Committer {
     /// Finds the round a place, starts its durable write and writes its batches to their segments. Gives it back when
     /// the WAL is full.
     fn start(&mut self, mut round: Round) -> Result<Option<Round>, Fatal> {
-        let size = round.buffer.len() as u64;
+        let size = round.block.len() as u64;
         for slot in self.cell.take_new_slots() {
             self.ring.add(&*self.device, &slot).map_err(|error| Fatal::io("opening a WAL slot", &error))?;
         }
@@ -328,7 +332,7 @@ impl Committer {
         let write = WalWrite {
             file,
             position: place.position,
-            block: round.buffer.clone(),
+            block: round.block.clone(),
             sync: round.sync,
             tag: round.sequence.0,
         };
@@ -346,7 +350,7 @@ impl Committer {
         // Stable: writes to one file stay in order, a new file's creation first.
         writes.sort_by_key(|write| (write.file, write.position, !write.is_new));
         let files = &self.cell.shared.files;
-        let block = round.buffer.as_slice();
+        let block = round.block.buffer().as_slice();
         let mut rest = &writes[..];
         while let Some(first) = rest.first() {
             let count = rest.iter().take_while(|write| write.file == first.file).count();
@@ -424,7 +428,7 @@ impl Committer {
             self.durable_through = round.sequence;
         }
         let took = cell.shared.env.clock.monotonic().saturating_sub(round.started);
-        cell.shared.stats.round(took, round.buffer.len() as u64, batches);
+        cell.shared.stats.round(took, round.block.len() as u64, batches);
         self.wake.extend(acks.into_iter().filter_map(AckPart::done));
         cell.shared.wakers.wake(&mut self.wake);
         Ok(())
@@ -471,6 +475,13 @@ fn encoded_size_max(command: &Command) -> usize {
     }
 }
 
+/// What of that goes into the block's buffer.
+fn size_in_buffer_max(command: &Command, gathers: bool) -> usize {
+    let Command::Append(append) = command else { return encoded_size_max(command) };
+    let covered = append.bytes.len().saturating_sub(BatchHeader::ATTRIBUTES_AT);
+    encoded_size_max(command) - covered + BlockWriter::size_in_buffer(covered, gathers)
+}
+
 /// Gives the place of the batch's first bytes, which are not as they came.
 fn put_append(block: &mut BlockWriter, append: &Append) -> Range<usize> {
     let Append { partition, bytes, header, file, position, time, sync: _ } = append;
@@ -478,7 +489,8 @@ fn put_append(block: &mut BlockWriter, append: &Append) -> Range<usize> {
     let start = block.len();
     let patched = header.patch(header.base_offset, header.leader_epoch);
     // What the batch's own CRC covers was compared with it when the batch was checked.
-    let (head, covered) = bytes.split_at(BatchHeader::ATTRIBUTES_AT.min(bytes.len()));
+    let covered = bytes.slice(BatchHeader::ATTRIBUTES_AT.min(bytes.len())..);
+    let head = &bytes[..bytes.len() - covered.len()];
     block.put(&patched);
     block.put(head.get(patched.len()..).unwrap_or_default());
     block.put_known(covered, header.crc);

@@ -113,7 +113,7 @@ pub struct WalWrite {
     /// Where in it; a multiple of 4 KiB.
     pub position: u64,
     /// The block; its length is a multiple of 4 KiB. Shared: the committer reads it while the device writes it.
-    pub block: Arc<AlignedBuffer>,
+    pub block: Arc<WalBytes>,
     /// Whether it must be durable when completed.
     pub sync: bool,
     /// Comes back with the completion.
@@ -154,6 +154,10 @@ pub trait WalDevice: Send {
     /// An empty buffer of at least `capacity` bytes. Buffers come from a pool (registered with the kernel where that works)
     /// and return to it when the last `Arc` drops.
     fn buffer(&mut self, capacity: usize) -> AlignedBuffer;
+    /// Whether it writes from several places: else all bytes of a block are in its buffer.
+    fn gathers(&self) -> bool {
+        false
+    }
     /// Starts a write. `ResourceBusy` when `depth` writes are in flight already.
     fn submit(&mut self, write: WalWrite) -> io::Result<()>;
     /// Takes what has completed; with `wait`, at least one (when any is in flight).
@@ -161,3 +165,4 @@ pub trait WalDevice: Send {
 }
 
 pub use super::aligned::AlignedBuffer;
+use super::wal_bytes::WalBytes;

@@ -13,6 +13,7 @@ mod streaming;
 mod sys;
 mod unsynced;
 mod uring;
+mod wal_bytes;
 
 pub(crate) use aligned::BufferPool;
 pub use clock::{Clock, RealClock};
@@ -21,6 +22,7 @@ pub use real::RealDisk;
 pub use real_file::{live_maps, open_files};
 pub use rng::{RealRng, Rng};
 pub(crate) use sys::lower_thread_priority;
+pub use wal_bytes::WalBytes;
 
 use std::io;
 use std::path::Path;

@@ -6,7 +6,7 @@
 use super::aligned::{AlignedBuffer, BufferPool};
 use super::disk::{Completed, DiskFile, OpenMode, WalDevice, WalWrite};
 use super::unsynced::Unsynced;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl PortableDevice {
 
     fn carry_out(&mut self, write: &WalWrite) -> io::Result<()> {
         let file = &write.file;
-        file.write_at(&[IoSlice::new(write.block.as_slice())], write.position)?;
+        file.write_at(&write.block.slices(), write.position)?;
         if !write.sync {
             self.unsynced.add(file);
             return Ok(());
@@ -58,6 +58,10 @@ impl WalDevice for PortableDevice {
 
     fn buffer(&mut self, capacity: usize) -> AlignedBuffer {
         self.buffers.take(capacity)
+    }
+
+    fn gathers(&self) -> bool {
+        true
     }
 
     fn submit(&mut self, write: WalWrite) -> io::Result<()> {
@@ -98,7 +102,7 @@ mod tests {
         let mut block = device.buffer(4096);
         block.extend_from_slice(&[1; 4096]);
         let mut done = Vec::new();
-        device.submit(WalWrite { file: file.clone(), position, block: Arc::new(block), sync, tag: 3 }).unwrap();
+        device.submit(WalWrite { file: file.clone(), position, block: Arc::new(block.into()), sync, tag: 3 }).unwrap();
         device.reap(true, &mut done).unwrap();
         done.pop().unwrap().result
     }

@@ -41,11 +41,12 @@ pub(super) struct UringDevice {
 fn write_entry(flight: &Flight) -> io::Result<squeue::Entry> {
     let write = &flight.write;
     let fd = types::Fd(write.file.raw_fd().ok_or(io::ErrorKind::InvalidInput)?);
-    let rest = write.block.as_slice().get(flight.written..).unwrap_or_default();
+    let block = write.block.whole().ok_or(io::ErrorKind::InvalidInput)?;
+    let rest = block.as_slice().get(flight.written..).unwrap_or_default();
     let size = u32::try_from(rest.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let position = write.position.saturating_add(flight.written as u64);
     let flags = if write.sync { libc::RWF_DSYNC } else { 0 };
-    Ok(match write.block.registered_index() {
+    Ok(match block.registered_index() {
         Some(index) => opcode::WriteFixed::new(fd, rest.as_ptr(), size, index).offset(position).rw_flags(flags).build(),
         None => opcode::Write::new(fd, rest.as_ptr(), size).offset(position).rw_flags(flags).build(),
     })
@@ -130,6 +131,9 @@ impl WalDevice for UringDevice {
 
     fn submit(&mut self, write: WalWrite) -> io::Result<()> {
         write.check()?;
+        if write.block.whole().is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "io_uring writes a WAL block from one place"));
+        }
         if write.file.raw_fd().is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file of another disk"));
         }

@@ -2,8 +2,9 @@
 
 use super::BLOCK_ALIGNMENT;
 use crate::batch::Crc32c;
-use crate::env::AlignedBuffer;
+use crate::env::{AlignedBuffer, WalBytes};
 use crate::ids::Sequence;
+use bytes::Bytes;
 
 /// From so many bytes on, taking in a known CRC costs less than summing them.
 const KNOWN_MIN: usize = 8192;
@@ -56,52 +57,63 @@ impl BlockHeader {
 
 /// A block being built.
 pub struct BlockWriter {
-    buffer: AlignedBuffer,
-    /// Of the entries, as far as they are summed.
+    bytes: WalBytes,
+    /// Whether bytes whose CRC is known may stay where they are.
+    gathers: bool,
+    /// Of the entries, as far as they are summed: so many bytes of the buffer, and all that is apart.
     crc: Crc32c,
     summed: usize,
 }
 
 impl BlockWriter {
-    /// A block in `buffer`. Leaves room for its header.
-    pub fn new(mut buffer: AlignedBuffer) -> BlockWriter {
+    /// A block in `buffer`, for a device that `gathers` what is apart from it or does not. Leaves room for its header.
+    pub fn new(mut buffer: AlignedBuffer, gathers: bool) -> BlockWriter {
         buffer.clear();
         buffer.extend_from_slice(&[0; HEADER_SIZE]);
-        BlockWriter { buffer, crc: Crc32c::default(), summed: HEADER_SIZE }
+        BlockWriter { bytes: buffer.into(), gathers, crc: Crc32c::default(), summed: HEADER_SIZE }
     }
 
-    /// Bytes so far, the header's among them.
+    /// What of so many bytes with a known CRC goes into the buffer.
+    pub fn size_in_buffer(known: usize, gathers: bool) -> usize {
+        if gathers && known >= KNOWN_MIN { 0 } else { known }
+    }
+
+    /// Bytes in the buffer so far, the header's among them.
     pub fn len(&self) -> usize {
-        self.buffer.len()
+        self.bytes.buffer().len()
     }
 
     /// Appends bytes of an entry.
     pub fn put(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        self.bytes.put(bytes);
     }
 
     /// Appends bytes of an entry, whose CRC this is. Where they are many, they are not looked at again: should memory have changed them since they were
     /// checked, the block's CRC says so, and recovery stops at the block instead of taking a damaged batch.
-    pub fn put_known(&mut self, bytes: &[u8], crc: u32) {
-        debug_assert_eq!(crate::batch::crc32c(bytes), crc, "the CRC is that of the bytes");
-        if bytes.len() >= KNOWN_MIN {
-            self.sum();
-            self.crc.update_known(crc, bytes.len());
-            self.summed += bytes.len();
+    pub fn put_known(&mut self, bytes: Bytes, crc: u32) {
+        debug_assert_eq!(crate::batch::crc32c(&bytes), crc, "the CRC is that of the bytes");
+        if bytes.len() < KNOWN_MIN {
+            return self.put(&bytes);
         }
-        self.buffer.extend_from_slice(bytes);
+        self.sum();
+        self.crc.update_known(crc, bytes.len());
+        if self.gathers {
+            return self.bytes.put_apart(bytes);
+        }
+        self.put(&bytes);
+        self.summed = self.len();
     }
 
     fn sum(&mut self) {
-        self.crc.update(self.buffer.as_slice().get(self.summed..).unwrap_or_default());
-        self.summed = self.buffer.len();
+        self.crc.update(self.bytes.buffer().as_slice().get(self.summed..).unwrap_or_default());
+        self.summed = self.len();
     }
 
     /// Writes the header with its CRC, pads. Returns the block and its CRC, which the next block names.
-    pub fn finish(mut self, mut header: BlockHeader) -> (AlignedBuffer, u32) {
+    pub fn finish(mut self, mut header: BlockHeader) -> (WalBytes, u32) {
         self.sum();
-        let mut buffer = self.buffer;
-        let body_size = buffer.len() - HEADER_SIZE;
+        let mut block = self.bytes;
+        let body_size = block.len() - HEADER_SIZE;
         header.body_size = u32::try_from(body_size).expect("a round is bounded far below 4 GiB");
         let mut bytes = [0u8; HEADER_SIZE];
         bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
@@ -116,8 +128,8 @@ impl BlockWriter {
         whole.update_known(self.crc.value(), body_size);
         let crc = whole.value();
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        buffer.put_at(0, &bytes);
-        buffer.pad_to(BLOCK_ALIGNMENT as usize);
-        (buffer, crc)
+        block.put_at(0, &bytes);
+        block.pad_to(BLOCK_ALIGNMENT as usize);
+        (block, crc)
     }
 }

@@ -47,7 +47,7 @@ impl Log {
 
     /// Writes the next block, with a body of this size, which says that all blocks up to `durable_through` are durable.
     fn write(&mut self, body: usize, durable_through: u64) {
-        let mut block = BlockWriter::new(AlignedBuffer::with_capacity(HEADER_SIZE + body));
+        let mut block = BlockWriter::new(AlignedBuffer::with_capacity(HEADER_SIZE + body), false);
         block.put(&vec![self.next as u8; body]);
         let header = BlockHeader {
             crc: 0,
@@ -58,15 +58,15 @@ impl Log {
             durable_through: Sequence(durable_through),
             previous_crc: self.previous_crc,
         };
-        let (buffer, crc) = block.finish(header);
+        let (block, crc) = block.finish(header);
         self.previous_crc = crc;
-        if self.at.position + buffer.len() as u64 > SLOT_SIZE {
+        if self.at.position + block.len() as u64 > SLOT_SIZE {
             self.at = Place { slot: self.at.slot + 1, position: SLOT_HEADER_SIZE };
         }
         let file = self.disk.open(&self.path(self.at.slot), OpenMode::Write).unwrap();
-        file.write_at(&[IoSlice::new(buffer.as_slice())], self.at.position).unwrap();
+        file.write_at(&block.slices(), self.at.position).unwrap();
         self.places.push(self.at);
-        self.at.position += buffer.len() as u64;
+        self.at.position += block.len() as u64;
         self.next += 1;
     }
 

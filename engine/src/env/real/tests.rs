@@ -175,7 +175,7 @@ fn check_device(disk: &RealDisk, dir: &Path, mut device: Box<dyn WalDevice>) {
             .submit(WalWrite {
                 file: file.clone(),
                 position: (index * BLOCK) as u64,
-                block: Arc::new(block),
+                block: Arc::new(block.into()),
                 sync: index % 3 != 0,
                 tag: index as u64,
             })
@@ -199,8 +199,13 @@ fn check_device(disk: &RealDisk, dir: &Path, mut device: Box<dyn WalDevice>) {
         if block.is_empty() {
             block.extend_from_slice(&[1; 4096]);
         }
-        let write =
-            WalWrite { file: file.clone(), position: (BLOCK * BLOCKS) as u64, block: Arc::new(block), sync: true, tag };
+        let write = WalWrite {
+            file: file.clone(),
+            position: (BLOCK * BLOCKS) as u64,
+            block: Arc::new(block.into()),
+            sync: true,
+            tag,
+        };
         device.submit(write).unwrap();
         done.clear();
         device.reap(true, &mut done).unwrap();
@@ -295,7 +300,7 @@ fn a_durable_write_completes_after_the_unsynced_ones_before_it() {
             for (tag, size) in [(0, 1 << 20), (1, 4096), (2, 4096), (3, 4096)] {
                 let mut block = device.buffer(size);
                 block.extend_from_slice(&vec![1; size]);
-                let (file, block) = (files[usize::from(tag > 0)].clone(), Arc::new(block));
+                let (file, block) = (files[usize::from(tag > 0)].clone(), Arc::new(block.into()));
                 device.submit(WalWrite { file, position: tag << 12, block, sync: tag > 0, tag }).unwrap();
                 device.reap(device.depth() == 1, &mut done).unwrap();
             }
@@ -327,7 +332,7 @@ fn blocks_that_direct_io_cannot_take_are_refused_by_every_device() {
         for (size, position) in [(0usize, 0u64), (100, 0), (4096, 512)] {
             let mut block = device.buffer(4096);
             block.extend_from_slice(&vec![1; size]);
-            let write = WalWrite { file: file.clone(), position, block: Arc::new(block), sync: true, tag: 0 };
+            let write = WalWrite { file: file.clone(), position, block: Arc::new(block.into()), sync: true, tag: 0 };
             assert_eq!(device.submit(write).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
@@ -346,7 +351,7 @@ fn a_device_that_is_dropped_waits_for_its_writes() {
             let mut block = device.buffer(1 << 20);
             block.extend_from_slice(&vec![index as u8 + 1; 1 << 20]);
             let position = (index << 20) as u64;
-            let write = WalWrite { file: file.clone(), position, block: Arc::new(block), sync: false, tag: 0 };
+            let write = WalWrite { file: file.clone(), position, block: Arc::new(block.into()), sync: false, tag: 0 };
             device.submit(write).unwrap();
         }
         let depth = device.depth();

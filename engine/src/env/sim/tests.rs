@@ -40,7 +40,7 @@ fn script(disk: &SimDisk) -> io::Result<()> {
     for tag in 0..20u64 {
         let mut block = device.buffer(4096);
         block.extend_from_slice(&[tag as u8; 4096]);
-        let block = Arc::new(block);
+        let block = Arc::new(block.into());
         device.submit(WalWrite { file: file.clone(), position: tag * 4096, block, sync: tag % 4 != 0, tag })?;
         device.reap(tag % 4 == 3, &mut done)?;
         while tag + 1 - done.len() as u64 >= device.depth() as u64 {

@@ -104,6 +104,10 @@ impl WalDevice for SimWalDevice {
         self.buffers.take(capacity)
     }
 
+    fn gathers(&self) -> bool {
+        self.depth == 1
+    }
+
     fn submit(&mut self, write: WalWrite) -> io::Result<()> {
         write.check()?;
         if self.in_flight.len() >= self.depth {
@@ -117,7 +121,8 @@ impl WalDevice for SimWalDevice {
         let mut state = self.disk.state();
         state.check_running()?;
         let path = state.inode(inode)?.path.clone();
-        let mut bytes = Bytes::copy_from_slice(write.block.as_slice());
+        let mut bytes =
+            Bytes::from(write.block.slices().iter().flat_map(|slice| slice.iter().copied()).collect::<Vec<u8>>());
         let numbers = (write.position, bytes.len() as u64);
         let writable = file.writable;
         // What goes wrong from here on the real devices learn only from the completion.

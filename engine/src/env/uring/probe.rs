@@ -59,7 +59,13 @@ impl UringDevice {
             block.pad_to(4096);
             expected.extend_from_slice(block.as_slice());
             let mut done = Vec::new();
-            device.submit(WalWrite { file: file.clone(), position: tag * 4096, block: Arc::new(block), sync, tag })?;
+            device.submit(WalWrite {
+                file: file.clone(),
+                position: tag * 4096,
+                block: Arc::new(block.into()),
+                sync,
+                tag,
+            })?;
             device.reap(true, &mut done)?;
             for completed in done {
                 completed.result?;

@@ -17,7 +17,7 @@ fn files() -> (TempDir, [Arc<dyn DiskFile>; 2]) {
 fn write(file: &Arc<dyn DiskFile>, tag: u64, sync: bool) -> WalWrite {
     let mut block = AlignedBuffer::with_capacity(8_192);
     block.extend_from_slice(&[1; 8_192]);
-    WalWrite { file: file.clone(), position: 8_192, block: Arc::new(block), sync, tag }
+    WalWrite { file: file.clone(), position: 8_192, block: Arc::new(block.into()), sync, tag }
 }
 
 fn done(flights: &mut Flights) -> Vec<(u64, bool)> {

@@ -64,7 +64,7 @@ fn a_failed_wal_write_ends_the_devices_promises() {
         for tag in 0..3u64 {
             let mut block = device.buffer(4096);
             block.extend_from_slice(&[tag as u8 + 1; 4096]);
-            let (file, block) = (file.clone(), Arc::new(block));
+            let (file, block) = (file.clone(), Arc::new(block.into()));
             device.submit(WalWrite { file, position: tag * 4096, block, sync: tag != 2, tag }).unwrap();
             device.reap(true, &mut results).unwrap();
         }

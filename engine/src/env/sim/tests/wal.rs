@@ -17,7 +17,7 @@ fn wal(disk: &SimDisk, path: &str) {
 fn submit(device: &mut dyn WalDevice, file: &Arc<dyn DiskFile>, place: usize, fill: u8, sync: bool) -> io::Result<()> {
     let mut block = device.buffer(4096);
     block.extend_from_slice(&[fill; BLOCK as usize]);
-    let (file, block) = (file.clone(), Arc::new(block));
+    let (file, block) = (file.clone(), Arc::new(block.into()));
     device.submit(WalWrite { file, position: place as u64 * BLOCK, block, sync, tag: u64::from(fill) })
 }
 

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Kafka's own producer-perf and consumer-perf beside `headwater bench`, on Apache Kafka and on Headwater: do they see the same broker?
+
+usage: benches/agree.py [ROUNDS] [SECONDS]   needs target/release/headwater, taskset, a JDK and mvn (benches/peers/kafka.sh)
+
+Brokers run on CPU 0, generators on CPU 1, one at a time. First 20 MB/s of 1 KiB records for SECONDS: latencies, with linger in
+them, and the broker's CPU time. Then as fast as each generator can, and reading what was written. Prints Markdown.
+"""
+
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+KAFKA = [os.path.join(ROOT, "benches/peers/kafka.sh")]
+HEADWATER = os.path.join(ROOT, "target/release/headwater")
+RECORD, A_SECOND, FAST_RECORDS = 1024, 19_531, 1_000_000
+WARM_UP = 5 * A_SECOND
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def run(command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def client_cpu_seconds():
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+class Broker:
+    """A broker that runs, and what loads do to it."""
+
+    def __init__(self, name, address, pid):
+        self.name, self.address, self.pid = name, address, int(pid)
+        self.seen = {}
+        self.topics = 0
+
+    def topic(self):
+        self.topics += 1
+        return f"agree-{self.topics}"
+
+    def note(self, case, tool, measures):
+        for measure, value in measures.items():
+            self.seen.setdefault((case, measure), {}).setdefault(tool, []).append(value)
+
+    def timed(self, case, tool, size, load):
+        """Runs a load of so many bytes and notes what it cost and what it says of itself."""
+        broker, client = cpu_seconds(self.pid), client_cpu_seconds()
+        measures = load()
+        broker, client = cpu_seconds(self.pid) - broker, client_cpu_seconds() - client
+        self.note(case, tool, {**measures, "broker CPU s/GB": broker / size * 1e9, "generator CPU s/GB": client / size * 1e9})
+
+    def kafkas(self, name, *arguments):
+        return run(["taskset", "-c", "1", *KAFKA, "tool", name, "--bootstrap-server", self.address, *map(str, arguments)])
+
+    def ours(self, *arguments):
+        command = [HEADWATER, "bench", *map(str, arguments), "--broker", self.address, "--output", "json", "--quiet"]
+        return json.loads(run(["taskset", "-c", "1", *command]))["phases"][-1]["flows"][0]
+
+    def create(self):
+        name = self.topic()
+        self.kafkas("topics", "--create", "--topic", name, "--partitions", 4)
+        return name
+
+    def producer_perf(self, topic, records, rate, warm_up):
+        said = self.kafkas(
+            "producer-perf", "--topic", topic, "--num-records", records, "--throughput", rate, "--record-size", RECORD, "--print-metrics",
+            *(["--warmup-records", warm_up] if warm_up else []),
+            "--command-property", "acks=all", "batch.size=65536", "linger.ms=5",
+        )
+        # With a warm-up the last of these lines is the one without it.
+        line = [line for line in said.splitlines() if "99.9th" in line][-1]
+        rate, average, most, p50, _p95, p99, _p999 = re.search(
+            r"\(([\d.]+) MB/sec\), ([\d.]+) ms avg latency, ([\d.]+) ms max latency, (\d+) ms 50th, (\d+) ms 95th, (\d+) ms 99th, (\d+) ms 99.9th", line
+        ).groups()
+        batch = float(re.search(r"batch-size-avg\S*\s*:\s*([\d.]+)", said)[1])
+        return {"MB/s": float(rate) * 1.048576, "p50 ms": float(p50), "p99 ms": float(p99)}, max(1, round(batch / (RECORD + 8)))
+
+    def produce(self, topic, *arguments):
+        flow = self.ours("produce", "--topic", topic, "--partitions", 4, "--producers", 1, "--in-flight", 5, "--record-bytes", RECORD, *arguments)
+        latency = flow["latency"]
+        return {"MB/s": flow["mb_per_s"], "p50 ms": latency["p50_us"] / 1e3, "p99 ms": latency["p99_us"] / 1e3}
+
+    def rounds(self, count, seconds):
+        for _ in range(count):
+            size = (WARM_UP + seconds * A_SECOND) * RECORD
+            topic, records = self.create(), []
+
+            def steady():
+                said, batch = self.producer_perf(topic, WARM_UP + seconds * A_SECOND, A_SECOND, WARM_UP)
+                records.append(batch)
+                return said
+
+            self.timed("at 20 MB/s", "theirs", size, steady)
+            topic, batch = self.create(), records[0]
+            self.timed(
+                "at 20 MB/s", "ours", size,
+                lambda: self.produce(topic, "--batch-records", batch, "--linger-ms", max(1, round(batch * 1000 / A_SECOND)), "--rate", A_SECOND, "--duration", seconds + 5),
+            )
+            self.note("at 20 MB/s", "theirs", {"records a batch": batch})
+            self.note("at 20 MB/s", "ours", {"records a batch": batch})
+
+            size = FAST_RECORDS * RECORD
+            topic = self.create()
+
+            def fast():
+                said, batch = self.producer_perf(topic, FAST_RECORDS, -1, 0)
+                records.append(batch)
+                return {"MB/s": said["MB/s"], "records a batch": batch}
+
+            self.timed("as fast as it goes", "theirs", size, fast)
+            topic, batch = self.create(), records[-1]
+            self.timed(
+                "as fast as it goes", "ours", size,
+                lambda: {"MB/s": self.produce(topic, "--batch-records", batch, "--megabytes", size // 1_000_000)["MB/s"], "records a batch": batch},
+            )
+
+            def read():
+                said = self.kafkas("consumer-perf", "--topic", topic, "--num-records", FAST_RECORDS - 100_000).splitlines()
+                row = dict(zip(re.split(r",\s*", said[-2]), re.split(r",\s*", said[-1])))
+                return {"MB/s": float(row["fetch.MB.sec"]) * 1.048576}
+
+            # Once unmeasured, so that both find it in memory.
+            self.ours("consume", "--topic", topic)
+            self.timed("reading", "theirs", size, read)
+            self.timed("reading", "ours", size, lambda: {"MB/s": self.ours("consume", "--topic", topic)["mb_per_s"]})
+
+    def rows(self):
+        for (case, measure), of in self.seen.items():
+            if of.keys() != {"theirs", "ours"}:
+                continue
+            theirs, ours = statistics.median(of["theirs"]), statistics.median(of["ours"])
+            spread = ["-".join(f"{value:.3g}" for value in sorted({min(of[tool]), max(of[tool])})) for tool in ("theirs", "ours")]
+            yield f"| {self.name} | {case} | {measure} | {theirs:.3g} ({spread[0]}) | {ours:.3g} ({spread[1]}) | {ours / theirs if theirs else float('nan'):.2f} |"
+
+
+def main():
+    count, seconds = (int(text) for text in (sys.argv[1:] + ["3", "20"][len(sys.argv) - 1:])[:2])
+    if subprocess.run([*KAFKA, "version"], capture_output=True).returncode != 0:
+        run([*KAFKA, "fetch"])
+    with tempfile.TemporaryDirectory(prefix="headwater-agree-", dir="/var/tmp") as folder:
+        port = free_port()
+        os.environ.update(KAFKA_RUN=os.path.join(folder, "kafka"), KAFKA_CPUS="0")
+        address = f"127.0.0.1:{free_port()}"
+        command = ["taskset", "-c", "0", HEADWATER, "serve", "--data-dir", os.path.join(folder, "headwater"), "--kafka", address]
+        command += ["--admin", f"127.0.0.1:{free_port()}", "--aws", f"127.0.0.1:{free_port()}"]
+        with open(os.path.join(folder, "headwater.log"), "w") as log:
+            server = subprocess.Popen(command, stderr=log)
+        try:
+            started = run([*KAFKA, "start", str(port)])
+            brokers = [Broker("Apache Kafka", f"127.0.0.1:{port}", re.search(r"pid (\d+)", started)[1]), Broker("Headwater", address, server.pid)]
+            time.sleep(1)
+            for broker in brokers:
+                # The JVM compiles what it runs often; 3 GB are enough for all that is measured here.
+                broker.ours("produce", "--topic", "warm", "--megabytes", 3000)
+            for _ in range(count):
+                for broker in brokers:
+                    broker.rounds(1, seconds)
+        finally:
+            subprocess.run([*KAFKA, "stop", str(port)], capture_output=True)
+            server.terminate()
+            server.wait()
+    print(f"{count} rounds, {seconds} s at 20 MB/s each; medians (least-greatest)\n")
+    print("| broker | load | measure | Kafka's tool | headwater bench | ours / theirs |\n| --- | --- | --- | --- | --- | --- |")
+    for broker in brokers:
+        print("\n".join(broker.rows()))
+
+
+main()
