@@ -83,6 +83,11 @@ impl Budget {
         self.state.lock().used
     }
 
+    /// Whether so many more fit now.
+    pub fn has_room(&self, more: u64) -> bool {
+        self.state.lock().used.saturating_add(more) <= self.max
+    }
+
     /// The bytes that there are.
     pub fn max(&self) -> u64 {
         self.max

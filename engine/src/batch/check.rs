@@ -229,13 +229,13 @@ fn walk(
             let why = format!("{} bytes, where {record_size_max} are allowed", record.body_size);
             return Err(BatchError::invalid_record(index, why));
         }
-        if record.offset_delta != index {
+        if record.offset_delta != i64::from(index) {
             let why = format!("offset delta {} where {index} is due", record.offset_delta);
             return Err(BatchError::invalid_record(index, why));
         }
         let timestamp = header.base_timestamp.0.checked_add(record.timestamp_delta).map(TimestampMs);
         max_timestamp = max_timestamp.max(timestamp.unwrap_or(NO_TIMESTAMP));
-        if rules.key_required && !record.has_key {
+        if rules.key_required && record.key_size == -1 {
             without_key_count += 1;
             if without_key.len() < WITHOUT_KEY_MAX {
                 without_key.push(index);

@@ -4,8 +4,10 @@
 //! the frame's own buffer, which grows as bytes arrive: its memory is taken from the listener's budget in steps, so a client
 //! that announces 100 MiB and sends nothing costs nothing, and one that sends some costs up to sixteen times that. An idle connection
 //! holds no buffer at all.
+//!
+//! Who sent a large frame mostly sends another one of that size. It is read with its size in one go into a buffer that it fills.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use headwater_protocol::Limits;
 use headwater_protocol::budget::{Budget, Charge};
 use headwater_protocol::metrics::Traffic;
@@ -14,6 +16,7 @@ use kafka_protocol::messages::ApiKey;
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -36,6 +39,9 @@ const STEP_FIRST: usize = 128 * 1024;
 
 /// The next steps are so many times what is there.
 const STEP_FACTOR: usize = 8;
+
+/// Frames of other sizes are not expected: small ones come many at a time, and a large one arrives in many parts.
+const EXPECTED: RangeInclusive<usize> = SCRATCH_SIZE..=2 * STEP_FIRST;
 
 /// Why no more frames come.
 #[derive(Debug)]
@@ -63,8 +69,10 @@ pub(super) struct FrameReader {
     size_max: usize,
     control_size_max: usize,
     decoded_factor: usize,
-    /// Bytes read that belong to no frame yet; at most `SCRATCH_SIZE`.
+    /// Bytes read that belong to no frame yet.
     carry: BytesMut,
+    /// What the next frame takes with its size, if it is like the last one. 0 when nothing is expected.
+    expected: usize,
     partial: Option<Partial>,
 }
 
@@ -102,6 +110,7 @@ impl FrameReader {
             control_size_max: limits.control_request_bytes_max,
             decoded_factor: limits.decoded_factor,
             carry: BytesMut::new(),
+            expected: 0,
             partial: None,
         }
     }
@@ -137,7 +146,12 @@ impl FrameReader {
                 Ok(true) => continue,
                 Ok(false) => {}
             }
-            match ready!(poll_scratch(io, cx, SCRATCH_SIZE, &mut self.carry)) {
+            let read = if self.carry.is_empty() && self.expected > 0 && self.budget.has_room(self.expected as u64) {
+                poll_expected(io, cx, self.expected, &mut self.carry)
+            } else {
+                poll_scratch(io, cx, SCRATCH_SIZE, &mut self.carry)
+            };
+            match ready!(read) {
                 Err(error) => return Poll::Ready(Err(ReadEnd::Broken(error))),
                 Ok(0) => {
                     let end = if self.carry.is_empty() { ReadEnd::Closed } else { ReadEnd::Cut };
@@ -166,13 +180,17 @@ impl FrameReader {
         if !is_produce && size > self.control_size_max {
             return Err(ReadEnd::Refused(format!("a request of {size} bytes without records")));
         }
-        let _ = self.carry.split_to(4);
-        let bytes = if self.carry.len() <= size {
-            std::mem::take(&mut self.carry)
+        self.carry.advance(4);
+        let here = size.min(self.carry.len());
+        let bytes = if here * 2 >= self.carry.capacity() || here < size {
+            let behind = BytesMut::from(&self.carry[here..]);
+            self.carry.truncate(here);
+            std::mem::replace(&mut self.carry, behind)
         } else {
             // A copy, or a small frame that lives long would keep everything that was read with it.
-            BytesMut::from(&self.carry.split_to(size)[..])
+            BytesMut::from(&self.carry.split_to(here)[..])
         };
+        self.expected = if EXPECTED.contains(&(size + 4)) { size + 4 } else { 0 };
         let factor = if is_produce { 1 } else { self.decoded_factor.max(1) };
         let whole = (size as u64).saturating_mul(factor as u64);
         let charge = Charge::up_to(&self.budget, whole);
@@ -238,6 +256,23 @@ impl Partial {
         self.waits = paid.is_pending();
         paid
     }
+}
+
+/// Reads into a buffer for `most` bytes. One that stays nearly empty is not kept.
+fn poll_expected<T: Transport>(
+    io: &mut T,
+    cx: &mut Context<'_>,
+    most: usize,
+    out: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let mut bytes = BytesMut::with_capacity(most);
+    let count = {
+        let mut room = (&mut bytes).limit(most);
+        let read = std::pin::pin!(io.read_buf(&mut room));
+        ready!(read.poll(cx))?
+    };
+    *out = if count * STEP_FIRST_FACTOR < most { BytesMut::from(&bytes[..]) } else { bytes };
+    Poll::Ready(Ok(count))
 }
 
 /// Reads at most `most` bytes through the stack. Waiting costs no memory.
