@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::connection::FetchSessions;
+use crate::connection::Spares;
 use crate::group::Coordinator;
 use crate::options::Options;
 use crate::table;
@@ -34,6 +35,8 @@ pub struct Context {
     pub(crate) groups: Coordinator,
     /// Memory for requests.
     pub(crate) budget: Arc<Budget>,
+    /// Buffers for requests.
+    pub(crate) spares: Arc<Spares>,
     /// Memory for answers that are made, and of those that wait to be sent.
     pub(crate) answers: Arc<Budget>,
     /// Batches that inflate to much are checked by replay threads, so many at once: each takes up to 64 MiB, and reads of
@@ -53,6 +56,7 @@ impl Context {
             fetch_sessions: FetchSessions::new(&options.limits, engine.node_epoch()),
             groups: Coordinator::new(engine.clone(), options.groups.clone()),
             budget: Budget::new(options.limits.request_memory_max),
+            spares: Arc::default(),
             answers: Budget::new(options.limits.request_memory_max / ANSWERS_PART),
             heavy_checks: Semaphore::new(HEAVY_CHECKS_MAX),
             metrics: Arc::new(table::metrics()),

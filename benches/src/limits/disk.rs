@@ -12,12 +12,16 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 const SYNCED_PIECE: usize = 1 << 20;
 const READ_PIECE: usize = 1 << 20;
 /// 256 KiB, where pages begin and end; and 134 kB, where they do not: a batch of 64 KiB and its neighbours.
 const CACHED: [(usize, &str); 2] = [(256 << 10, "256 KiB, aligned"), (134_000, "134 kB, unaligned")];
+
+/// As far apart are two of 500 a second.
+const PACE: Duration = Duration::from_millis(2);
 
 /// The probes.
 pub fn probes(place: &Place) -> io::Result<Vec<Probe>> {
@@ -44,7 +48,9 @@ pub fn probes(place: &Place) -> io::Result<Vec<Probe>> {
         }
     }
     let (cpu, path, syncs) = (place.cpus.0, place.dir.join("synced-cached"), (place.bytes >> 18).clamp(16, 2000));
-    probes.push(Box::new(move || sync_latency(cpu, &path, syncs)));
+    let paced = path.clone();
+    probes.push(Box::new(move || sync_latency(cpu, &path, syncs, None)));
+    probes.push(Box::new(move || sync_latency(cpu, &paced, syncs.min(500), Some(PACE))));
     let cold = place.dir.join("cold");
     create_file(&cold, synced_bytes as u64, true, true)?;
     let cpu = place.cpus.0;
@@ -112,7 +118,8 @@ fn synced(cpu: usize, method: Method, path: &Path, bytes: usize, what: &str) -> 
     })
 }
 
-fn sync_latency(cpu: usize, path: &Path, count: usize) -> io::Result<Vec<Figure>> {
+/// Times `fdatasync`, one after the other or, with a pace, so that the CPU rests between two of them.
+fn sync_latency(cpu: usize, path: &Path, count: usize, pace: Option<Duration>) -> io::Result<Vec<Figure>> {
     pinned::on(cpu, || {
         let file = File::options().write(true).open(path)?;
         let (memory, mut latencies) = (vec![7u8; 4096], Latencies::new());
@@ -121,8 +128,14 @@ fn sync_latency(cpu: usize, path: &Path, count: usize) -> io::Result<Vec<Figure>
             let begun = Instant::now();
             file.sync_data()?;
             latencies.record(begun.elapsed());
+            if let Some(pace) = pace {
+                thread::sleep(pace.saturating_sub(begun.elapsed()));
+            }
         }
-        let what = "fdatasync of 4 KiB";
+        let what = match pace {
+            None => "fdatasync of 4 KiB",
+            Some(_) => "fdatasync of 4 KiB, 500 a second",
+        };
         let found = latencies.percentiles();
         Ok(vec![
             figure(what, "p50 us", found.p50_us),

@@ -17,9 +17,11 @@
 
 mod reader;
 mod sessions;
+mod spares;
 mod watched;
 
 pub(crate) use sessions::{Begun, FetchSessions, SessionState};
+pub(crate) use spares::Spares;
 pub(crate) use watched::{PartitionPlan, Position, Wanted, WatchedPartitions};
 
 use crate::call::{Call, Close, Outcome, Reply, Running, Waiting};
@@ -144,7 +146,7 @@ impl<T: Transport> Connection<T> {
         Connection {
             peer: io.peer(),
             io,
-            reader: FrameReader::new(&ctx.budget, &ctx.options.limits),
+            reader: FrameReader::new(&ctx.budget, &ctx.spares, &ctx.options.limits),
             last_fetch: LastFetch::default(),
             ahead: None,
             current: None,

@@ -7,6 +7,7 @@
 //!
 //! Who sent a large frame mostly sends another one of that size. It is read with its size in one go into a buffer that it fills.
 
+use super::spares::Spares;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use headwater_protocol::Limits;
 use headwater_protocol::budget::{Budget, Charge};
@@ -66,6 +67,7 @@ pub(super) struct Frame {
 /// Reads frames.
 pub(super) struct FrameReader {
     budget: Arc<Budget>,
+    spares: Arc<Spares>,
     size_max: usize,
     control_size_max: usize,
     decoded_factor: usize,
@@ -93,6 +95,7 @@ struct Partial {
 /// The memory of a frame. Slices of it may outlive the request, so the charge goes with them.
 struct Owned {
     bytes: BytesMut,
+    spares: Arc<Spares>,
     _charge: Charge,
 }
 
@@ -102,10 +105,17 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.spares.give(std::mem::take(&mut self.bytes));
+    }
+}
+
 impl FrameReader {
-    pub(super) fn new(budget: &Arc<Budget>, limits: &Limits) -> FrameReader {
+    pub(super) fn new(budget: &Arc<Budget>, spares: &Arc<Spares>, limits: &Limits) -> FrameReader {
         FrameReader {
             budget: budget.clone(),
+            spares: spares.clone(),
             size_max: limits.request_bytes_max,
             control_size_max: limits.control_request_bytes_max,
             decoded_factor: limits.decoded_factor,
@@ -147,7 +157,7 @@ impl FrameReader {
                 Ok(false) => {}
             }
             let read = if self.carry.is_empty() && self.expected > 0 && self.budget.has_room(self.expected as u64) {
-                poll_expected(io, cx, self.expected, &mut self.carry)
+                poll_expected(io, cx, self.expected, &self.spares, &mut self.carry)
             } else {
                 poll_scratch(io, cx, SCRATCH_SIZE, &mut self.carry)
             };
@@ -236,7 +246,11 @@ impl FrameReader {
         let Some(mut partial) = self.partial.take() else { return Poll::Pending };
         let decoded = partial.charge.split_off(whole.saturating_sub(partial.size as u64));
         Poll::Ready(Ok(Frame {
-            bytes: Bytes::from_owner(Owned { bytes: partial.bytes, _charge: partial.charge }),
+            bytes: Bytes::from_owner(Owned {
+                bytes: partial.bytes,
+                spares: self.spares.clone(),
+                _charge: partial.charge,
+            }),
             decoded,
         }))
     }
@@ -263,16 +277,22 @@ fn poll_expected<T: Transport>(
     io: &mut T,
     cx: &mut Context<'_>,
     most: usize,
+    spares: &Spares,
     out: &mut BytesMut,
 ) -> Poll<io::Result<usize>> {
-    let mut bytes = BytesMut::with_capacity(most);
-    let count = {
+    let mut bytes = spares.take(most);
+    let read = {
         let mut room = (&mut bytes).limit(most);
         let read = std::pin::pin!(io.read_buf(&mut room));
-        ready!(read.poll(cx))?
+        read.poll(cx)
     };
-    *out = if count * STEP_FIRST_FACTOR < most { BytesMut::from(&bytes[..]) } else { bytes };
-    Poll::Ready(Ok(count))
+    if bytes.len() * STEP_FIRST_FACTOR < most {
+        *out = BytesMut::from(&bytes[..]);
+        spares.give(bytes);
+    } else {
+        *out = bytes;
+    }
+    read
 }
 
 /// Reads at most `most` bytes through the stack. Waiting costs no memory.
