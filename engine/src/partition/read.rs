@@ -138,7 +138,7 @@ struct Cut {
 }
 
 /// So many times what a cold read takes is asked of the medium behind it: who reads on finds it on its way.
-const AHEAD: u64 = 2;
+const AHEAD: u64 = 4;
 
 /// A read that must wait for the medium.
 pub struct ColdRead {
@@ -215,12 +215,14 @@ impl Partition {
             return Ok(Some(Batches { range: None, next: request.from, bounds }));
         }
         if may_block {
-            // Either the pages were gone or the CRCs unchecked: reading them to check brings both.
+            // Either the pages were gone or the CRCs unchecked: reading them to check brings both. What was checked once is not again.
             let ahead = (end - start).saturating_mul(AHEAD);
             file.disk_file().read_ahead(start, spot.size.min(end.saturating_add(ahead)) - start);
-            let epochs = self.published.lock().epochs.clone();
-            let is_tail = spot.next_file.is_some() && end == spot.size;
-            file.verify(start, base, end, is_tail, &epochs).inspect_err(|error| self.report(error))?;
+            if !file.is_verified(start, end) || !file.bring_in(start, end)? {
+                let epochs = self.published.lock().epochs.clone();
+                let is_tail = spot.next_file.is_some() && end == spot.size;
+                file.verify(start, base, end, is_tail, &epochs).inspect_err(|error| self.report(error))?;
+            }
         } else if !file.is_verified(start, end) || !file.disk_file().is_resident(start, end - start) {
             return Ok(None);
         }
