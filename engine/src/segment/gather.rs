@@ -130,6 +130,15 @@ impl Pieces {
         }
     }
 
+    /// Forgets all files: they and this hold each other.
+    pub fn let_go(&self) {
+        for file in self.files() {
+            self.forget(file.id());
+        }
+        let due = std::mem::take(&mut *self.due.lock());
+        drop(due);
+    }
+
     /// Writes the full pieces of a file, waiting for one so long. False when none came. Also tells, once, of a write that failed for somebody
     /// else.
     pub fn write_due(&self, at_most: Duration) -> io::Result<bool> {

@@ -169,3 +169,14 @@ fn the_table_closes_what_was_not_used_lately() {
     table.remove(FileId(1)).unwrap();
     assert!(table.get(FileId(1)).is_err());
 }
+
+#[test]
+fn a_table_that_goes_takes_files_with_it_whose_pieces_wait() {
+    let table = table(b"");
+    let file = table.get(FileId(1)).unwrap();
+    table.append(&file, &[IoSlice::new(&[1; 5000])], 0, true).unwrap();
+    assert!(file.gather().holds(5000));
+    let left = Arc::downgrade(&file);
+    drop((file, table));
+    assert_eq!(left.strong_count(), 0);
+}
