@@ -55,6 +55,9 @@ pub struct CompareArgs {
     /// Wait this long after producing before CPU time is read, so that work put off counts
     #[arg(long, value_name = "MS", default_value_t = 1500)]
     settle_ms: u64,
+    /// Delete what a round produced behind it. Else it stays until the end, as the disk's work on freed blocks would be measured with the next rounds
+    #[arg(long)]
+    delete: bool,
     /// A setting of Apache Kafka
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_value)]
     kafka_config: Vec<(String, String)>,
@@ -116,6 +119,7 @@ impl CompareArgs {
                 in_flight: self.in_flight,
                 consumers: self.consumers,
                 settle_ms: self.settle_ms,
+                deletes: self.delete,
             },
             warm_bytes: self.warm_mb * 1_000_000,
             generator_cpu: (!self.no_pin).then_some(self.generator_cpu),

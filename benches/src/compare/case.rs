@@ -63,6 +63,9 @@ pub struct Size {
     pub consumers: usize,
     /// Waited after a load before the CPU time is read, so that work put off to the background counts.
     pub settle_ms: u64,
+    /// Whether what a round produced is deleted behind it, for small disks. Else it stays until the end: a disk that is told of freed blocks
+    /// works on them while the next rounds are measured.
+    pub deletes: bool,
 }
 
 /// A figure of a round: what it is and its value.
@@ -133,7 +136,8 @@ impl Case {
     }
 
     /// Whether it reads what is there before its rounds.
-    fn reads(&self) -> bool {
+    #[must_use]
+    pub fn reads(&self) -> bool {
         matches!(self.kind, Kind::Fetch | Kind::ClientConsume(_))
     }
 
@@ -185,7 +189,11 @@ impl Case {
                 }
             }
         }
-        scenario::delete(server.address, &topic)
+        self.done_with(server, &topic, size)
+    }
+
+    fn done_with(&self, server: &Server, topic: &str, size: &Size) -> Result<(), Error> {
+        if size.deletes { scenario::delete(server.address, topic) } else { Ok(()) }
     }
 
     /// Whether a server that stores nothing can run it.
@@ -194,7 +202,7 @@ impl Case {
         self.kind != Kind::Produce
     }
 
-    /// Runs a round and returns its figures. What was produced is deleted again.
+    /// Runs a round and returns its figures.
     pub fn round(
         &self,
         server: &Server,
@@ -235,7 +243,7 @@ impl Case {
             }
         };
         if !self.reads() {
-            scenario::delete(server.address, &topic)?;
+            self.done_with(server, &topic, size)?;
         }
         Ok((self.figures(&phase)?, phase))
     }

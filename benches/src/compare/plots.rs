@@ -86,6 +86,7 @@ mod tests {
                 in_flight: 1,
                 consumers: 1,
                 settle_ms: 0,
+                deletes: false,
             },
             warm_bytes: 0,
             generator_cpu: None,

@@ -106,7 +106,7 @@ impl Comparison {
         let _ = writeln!(
             out,
             "- {rounds} rounds of {} MB, warmed with {} MB; acks=all, {} connections with {} requests in flight; fetched {} \
-             times over {} connections, {}; cases on a schedule take {} s",
+             times over {} connections, {}; cases on a schedule take {} s; what was produced {}",
             size.round_bytes / 1_000_000,
             self.warm_bytes / 1_000_000,
             size.producers,
@@ -114,7 +114,8 @@ impl Comparison {
             size.passes,
             size.consumers,
             if size.cold_fetch { "not read before" } else { "read once before" },
-            size.seconds
+            size.seconds,
+            if size.deletes { "is deleted behind each round" } else { "stays until the end" }
         );
         for contender in &self.contenders {
             let start = contender.start_s.map_or_else(String::new, |start_s| format!("; empty start {start_s:.2} s"));

@@ -8,6 +8,7 @@ use crate::kafka::Error;
 use crate::latency::short;
 use crate::report::About;
 use crate::sys;
+use std::io;
 
 /// What is compared, and how.
 pub struct Plan {
@@ -30,6 +31,15 @@ pub struct Plan {
 /// Runs it. The folder of the site must be there and empty.
 pub fn run(plan: Plan) -> Result<Comparison, Error> {
     let Plan { servers: kinds, cases, rounds, size, warm_bytes, generator_cpu, site } = plan;
+    let stored = u64::try_from(kinds.iter().filter(|kind| **kind != Kind::Sink).count() * rounds).unwrap_or(u64::MAX);
+    let produced = u64::try_from(cases.iter().filter(|case| !case.reads()).count()).unwrap_or(u64::MAX);
+    let needed = stored.saturating_mul(produced).saturating_mul(size.round_bytes);
+    let disk = rustix::fs::statvfs(&site.dir).map_err(io::Error::from)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if !size.deletes && needed > free / 10 * 8 {
+        let (needed, free) = (needed / 1_000_000_000, free / 1_000_000_000);
+        return Err(Error::Answer(format!("the rounds leave up to {needed} GB, and {free} GB are free: --delete")));
+    }
     let kafka = if kinds.iter().any(Kind::is_kafka) { kafka_version(&site.dir)? } else { String::new() };
     let about = About::here(&site.dir);
     if let Some(cpu) = generator_cpu {
