@@ -23,7 +23,7 @@ use std::time::Duration;
 
 /// Direct writes start and end at multiples of this.
 const UNIT: usize = 4096;
-/// Pieces that are written with one call.
+/// Pieces that are written with one call at most.
 const PIECES_PER_WRITE: usize = 4;
 
 /// What bounds gathering.
@@ -161,10 +161,13 @@ impl Pieces {
         due.pop_front()
     }
 
-    /// So many full pieces of a file are written at a time: fewer where many files gather, so that not too many wait.
+    /// So many full pieces of a file are written at a time. One, as long as few wait: a block of the WAL that is written meanwhile takes as much longer as
+    /// they take, and somebody waits for it. The more wait, the more, as that is cheaper; but fewer where many files gather.
     fn per_write(&self) -> usize {
         let files = self.files.lock().len().max(1);
-        (self.bounds.waiting / 2 / files / self.bounds.piece).clamp(1, PIECES_PER_WRITE)
+        let share = self.bounds.waiting / 2 / files / self.bounds.piece;
+        let pressure = PIECES_PER_WRITE * self.waiting.load(Ordering::Relaxed) / self.bounds.waiting.max(1);
+        share.min(1 + pressure).clamp(1, PIECES_PER_WRITE)
     }
 
     /// How far it is from a position in a file to the end of the piece there. Each file has its ends elsewhere: those of many that fill at the same
@@ -325,9 +328,10 @@ impl Gather {
 
     /// Writes the first full pieces; false when there are none. `writing` is held.
     fn write_next(&self, file: &SegmentFile) -> io::Result<bool> {
+        let at_most = self.pieces.per_write();
         let mut state = self.state.lock();
         let is_whole = |piece: &Piece| piece.buffer.len().is_multiple_of(UNIT);
-        let count = state.full.iter().take(PIECES_PER_WRITE).take_while(|piece| is_whole(piece)).count();
+        let count = state.full.iter().take(at_most).take_while(|piece| is_whole(piece)).count();
         let taken = count.max(1).min(state.full.len());
         let pieces: Vec<Piece> = state.full.drain(..taken).collect();
         let Some(first) = pieces.first() else { return Ok(false) };
