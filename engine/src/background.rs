@@ -166,7 +166,7 @@ impl Background {
             };
             scrub.segment += 1;
             let checked = shared.files.get(file).map_err(Into::into);
-            let checked = checked.and_then(|file| file.verify(0, base, size, true, &epochs));
+            let checked = checked.and_then(|file| file.verify(0, base, size, &epochs));
             match checked {
                 Err(crate::segment::walk::WalkError::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {

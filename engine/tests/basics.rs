@@ -99,6 +99,38 @@ fn records_survive_a_kill_and_a_power_cut() {
     }
 }
 
+/// Bytes that were checked once were checked again at each read of them, as only what lay a whole MiB within one read was noted.
+#[test]
+fn what_was_read_after_a_restart_is_read_again_without_waiting() {
+    let (env, disk, clock) = sim::env(7);
+    let engine = Engine::open(env, options()).expect("an empty folder");
+    let mut drive = engine.drive().expect("not started");
+    let topic = create(&engine, &mut drive, new_topic("orders", &[]));
+    for number in 0..50 {
+        append(&engine, &mut drive, &topic.partition(0).expect("two"), &batch(1000 + number, &["first", "second"]));
+    }
+    drive.settle().expect("the disk is healthy");
+    let engine = Engine::open(sim::env_on(&disk.kill_image(), &clock, 1), options()).expect("a killed folder");
+    let partition = engine.topic("orders").expect("it was acknowledged").partition(0).expect("two");
+    let mut waits = Vec::new();
+    for _ in 0..2 {
+        let (mut from, mut waited) = (Offset(0), 0);
+        while from < partition.bounds().high_watermark {
+            let request = ReadRequest { from, bytes_max: 250, at_least_one: true, stable_only: false };
+            let batches = match partition.read(&request).expect("a kept offset") {
+                Read::Ready(batches) => batches,
+                Read::Cold(cold) => {
+                    waited += 1;
+                    cold.read().expect("a kept offset")
+                }
+            };
+            from = batches.next;
+        }
+        waits.push(waited);
+    }
+    assert!(waits[0] > 10 && waits[1] == 0, "{waits:?}");
+}
+
 #[test]
 fn deleted_and_remade_topics_do_not_mix() {
     let (env, disk, clock) = sim::env(3);

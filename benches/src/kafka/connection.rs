@@ -36,6 +36,13 @@ impl Connection {
         Ok(Self { stream: BufReader::with_capacity(16 << 10, stream), sent: 0, received: 0, answer: Vec::new() })
     }
 
+    /// Takes memory for an answer of so many bytes before it comes: new memory may cost more time than the answer.
+    pub fn expect(&mut self, len: usize) {
+        if self.answer.len() < len {
+            self.answer.resize(len, 0);
+        }
+    }
+
     /// Sends a frame made by `Writer::request`, with the next correlation id.
     pub fn send(&mut self, frame: &mut [u8]) -> Result<(), Error> {
         self.sent = self.sent.wrapping_add(1);
@@ -51,9 +58,7 @@ impl Connection {
         if !(4..=ANSWER_BYTES_MAX).contains(&len) {
             return Err(Error::Answer(format!("an answer of {len} bytes")));
         }
-        if self.answer.len() < len {
-            self.answer.resize(len, 0);
-        }
+        self.expect(len);
         self.stream.read_exact(&mut self.answer[..len]).map_err(broken)?;
         self.received = self.received.wrapping_add(1);
         let mut reader = Reader::new(&self.answer[..len]);

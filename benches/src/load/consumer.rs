@@ -72,6 +72,7 @@ impl Plan {
         for cursors in parts(&all, self.consumers.max(1)) {
             let (plan, mut connection) = (self.clone(), Connection::open(self.address)?);
             let times = if self.by_time { times(&mut connection, &self.asking(), &cursors)? } else { Vec::new() };
+            connection.expect(usize::try_from(self.bytes_max).unwrap_or_default());
             jobs.push(Job {
                 flow: "consume",
                 leads: self.passes > 0,

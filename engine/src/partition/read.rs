@@ -220,8 +220,7 @@ impl Partition {
             file.disk_file().read_ahead(start, spot.size.min(end.saturating_add(ahead)) - start);
             if !file.is_verified(start, end) || !file.bring_in(start, end)? {
                 let epochs = self.published.lock().epochs.clone();
-                let is_tail = spot.next_file.is_some() && end == spot.size;
-                file.verify(start, base, end, is_tail, &epochs).inspect_err(|error| self.report(error))?;
+                file.verify(start, base, end, &epochs).inspect_err(|error| self.report(error))?;
             }
         } else if !file.is_verified(start, end) || !file.disk_file().is_resident(start, end - start) {
             return Ok(None);
@@ -288,12 +287,13 @@ impl Partition {
         let (position, offset) = match (spot.known, spot.floor) {
             (Some(known), _) => (known, request.from),
             (None, Some(floor)) => (floor.position, floor.offset),
-            (None, None) if spot.index_from == 0 => (0, spot.base),
+            (None, None) if spot.index_from == 0 || request.from == spot.base => (0, spot.base),
             (None, None) => {
                 let index = match file.index_at_hand() {
                     Some(index) => index,
                     None if may_block => {
-                        let index = file.index(&self.shared.files, spot.base, spot.index_from, spot.next_file);
+                        let epochs = self.published.lock().epochs.clone();
+                        let index = file.index(&self.shared.files, spot.base, spot.index_from, spot.next_file, &epochs);
                         index.inspect_err(|e| self.report(e))?
                     }
                     None => return Ok(None),

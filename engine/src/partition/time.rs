@@ -157,15 +157,17 @@ impl Partition {
         at: TimestampMs,
     ) -> Result<Option<TimePoint>, ReadError> {
         let wanted = |timestamp: TimestampMs| timestamp >= at;
+        let (log_start, epochs) = {
+            let published = self.published.lock();
+            (published.log_start, published.epochs.clone())
+        };
         let mut from = candidate.floor;
         if let Some(end) = candidate.asks_file.filter(|end| *end > 0) {
-            let index = file.index(&self.shared.files, candidate.base, end, candidate.next_file);
+            let index = file.index(&self.shared.files, candidate.base, end, candidate.next_file, &epochs);
             let index = index.inspect_err(|error| self.report(error))?;
             from = index.last_before(wanted).map(|entry| (entry.position, entry.offset));
         }
         let (position, offset) = from.unwrap_or((0, candidate.base));
-        let log_start = self.published.lock().log_start;
-        let epochs = self.published.lock().epochs.clone();
         let mut walk = HeaderWalk::reading(file, position, offset, candidate.size);
         let mut bytes = Vec::new();
         // Batches that are passed over are checked as well: damage to one must not hide what was looked for.

@@ -143,7 +143,7 @@ pub fn check(env: Env, options: Options) -> Result<Report, OpenError> {
         let alive: HashSet<_> = partition.published().segments.iter().map(|segment| segment.file).collect();
         for (file, base, size) in segments.into_iter().filter(|(file, ..)| alive.contains(file)) {
             let checked = cell.shared.files.get(file).map_err(Into::into);
-            if let Err(error) = checked.and_then(|file| file.verify(0, base, size, true, &epochs)) {
+            if let Err(error) = checked.and_then(|file| file.verify(0, base, size, &epochs)) {
                 report.damage.push(format!("{} partition {}: {error}", partition.topic_name(), partition.index()));
             }
             report.segments += 1;

@@ -1,5 +1,6 @@
 //! Open segment files: a bounded cache, least recently used first out. Who still holds a file keeps it open.
 
+use super::extents::Extents;
 use super::gather::{Bounds, Gather, Pieces};
 use super::index::Index;
 use super::walk::{HeaderWalk, WalkError};
@@ -22,8 +23,6 @@ const PREALLOCATE_MIN: u64 = 64 << 10;
 const PREALLOCATE_MAX: u64 = 32 << 20;
 /// Dirty bytes of one file that write-back is asked for at a time.
 const WRITE_BACK_BYTES: u64 = 4 << 20;
-/// Ranges verified since the file was opened are noted in pieces of this size.
-const VERIFIED_PIECE: u64 = 1 << 20;
 /// Who waits for bytes asks for one in so many.
 const BRING_IN_STEP: usize = 64 << 10;
 
@@ -39,8 +38,8 @@ pub struct SegmentFile {
     own_from: AtomicU64,
     /// Bytes from here on were written since write-back was last asked for.
     dirty_from: AtomicU64,
-    /// Pieces below `own_from` whose CRCs were checked since the file was opened.
-    verified: Mutex<Vec<u64>>,
+    /// What of that below `own_from` had its CRCs checked since the file was opened.
+    verified: Mutex<Extents>,
     gather: Gather,
 }
 
@@ -123,37 +122,16 @@ impl SegmentFile {
         Some(from..end)
     }
 
-    fn pieces(position: u64, end: u64) -> std::ops::Range<u64> {
-        position / VERIFIED_PIECE..end.div_ceil(VERIFIED_PIECE)
-    }
-
     /// Whether every CRC in the range was checked since the file was opened, or before it was written.
     pub fn is_verified(&self, position: u64, end: u64) -> bool {
         let end = end.min(self.own_from.load(Ordering::Relaxed));
-        if position >= end {
-            return true;
-        }
-        let verified = self.verified.lock();
-        Self::pieces(position, end).all(|piece| has_bit(&verified, piece))
+        position >= end || self.verified.lock().cover(&(position..end))
     }
 
-    /// Checks the CRCs of `[position, end)` (whole batches) and notes the pieces that lie wholly inside. `is_tail` says
-    /// that nothing published follows `end`, so that its last piece counts as whole.
-    pub fn verify(
-        &self,
-        position: u64,
-        base: Offset,
-        end: u64,
-        is_tail: bool,
-        epochs: &[(Epoch, Offset)],
-    ) -> Result<(), WalkError> {
-        super::walk::verify(self, position, base, end, epochs)?;
-        let first = position.div_ceil(VERIFIED_PIECE);
-        let last = if is_tail { end.div_ceil(VERIFIED_PIECE) } else { end / VERIFIED_PIECE };
-        let mut verified = self.verified.lock();
-        for piece in first..last {
-            set_bit(&mut verified, piece);
-        }
+    /// Checks the CRCs of `[position, end)`, whole batches, and notes it.
+    pub fn verify(&self, position: u64, base: Offset, end: u64, epochs: &[(Epoch, Offset)]) -> Result<(), WalkError> {
+        super::walk::verify(self, position, base, end, epochs, |_, _| {})?;
+        self.verified.lock().add(position..end);
         Ok(())
     }
 
@@ -169,22 +147,34 @@ impl SegmentFile {
     }
 
     /// The index of the part `[0, end)` that this process did not publish itself, read or made now when it is not at
-    /// hand. `base` is the segment's base offset, `next` the segment that follows. May block.
+    /// hand. `base` is the segment's base offset, `next` the segment that follows. May block. Where it is made, the batches are checked on the way.
     pub fn index(
         &self,
         files: &FileTable,
         base: Offset,
         end: u64,
         next: Option<FileId>,
+        epochs: &[(Epoch, Offset)],
     ) -> Result<Arc<Index>, WalkError> {
         if let Some(index) = self.index.get() {
             return Ok(index.clone());
         }
         let index = match next.and_then(|next| files.read_index(self.id, next)) {
             Some(index) => index,
-            None => {
+            None => self.make_index(base, end, epochs)?,
+        };
+        Ok(self.index.get_or_init(|| Arc::new(index)).clone())
+    }
+
+    fn make_index(&self, base: Offset, end: u64, epochs: &[(Epoch, Offset)]) -> Result<Index, WalkError> {
+        let mut headers = Vec::new();
+        match super::walk::verify(self, 0, base, end, epochs, |at, header| headers.push((at, header))) {
+            Ok(()) => self.verified.lock().add(0..end),
+            Err(WalkError::Io(error)) => return Err(error.into()),
+            Err(WalkError::Corrupt { .. }) => {
+                headers.clear();
                 let mut walk = HeaderWalk::new(self, 0, base, end);
-                let (mut headers, mut bytes) = (Vec::new(), Vec::new());
+                let mut bytes = Vec::new();
                 while let Some((position, mut header)) = walk.next_batch()? {
                     bytes.resize(header.size, 0);
                     self.read_exact_at(&mut bytes, position)?;
@@ -194,10 +184,9 @@ impl SegmentFile {
                     }
                     headers.push((position, header));
                 }
-                Index::rebuild(headers.into_iter())
             }
-        };
-        Ok(self.index.get_or_init(|| Arc::new(index)).clone())
+        }
+        Ok(Index::rebuild(headers.into_iter()))
     }
 
     /// Hands over the complete index of a segment that is being sealed.
@@ -210,19 +199,6 @@ impl SegmentFile {
     pub fn index_at_hand(&self) -> Option<Arc<Index>> {
         self.index.get().cloned()
     }
-}
-
-fn has_bit(bits: &[u64], index: u64) -> bool {
-    let word = usize::try_from(index / 64).ok().and_then(|word| bits.get(word));
-    word.is_some_and(|word| word >> (index % 64) & 1 == 1)
-}
-
-fn set_bit(bits: &mut Vec<u64>, index: u64) {
-    let Ok(word) = usize::try_from(index / 64) else { return };
-    if bits.len() <= word {
-        bits.resize(word + 1, 0);
-    }
-    bits[word] |= 1 << (index % 64);
 }
 
 /// The files of all segments, the most recently used of them open.
@@ -283,7 +259,7 @@ impl FileTable {
             index: OnceLock::new(),
             own_from: AtomicU64::new(own_from),
             dirty_from: AtomicU64::new(u64::MAX),
-            verified: Mutex::new(Vec::new()),
+            verified: Mutex::default(),
             gather: Gather::new(self.pieces.clone()),
         })
     }

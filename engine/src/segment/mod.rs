@@ -6,6 +6,7 @@
 //!
 //! Names: `segments/<low byte of the file id>/<file id>.log`, the index of a sealed segment beside it as `.index`.
 
+mod extents;
 pub mod files;
 pub mod gather;
 pub mod index;

@@ -95,7 +95,7 @@ proptest! {
         let size = file.disk_file().size().unwrap();
         let mut walk = HeaderWalk::new(&file, 0, Offset(0), size);
         while let Ok(Some(_)) = walk.next_batch() {}
-        let _ = verify(&file, 0, Offset(0), size, &[(Epoch(0), Offset(0))]);
+        let _ = verify(&file, 0, Offset(0), size, &[(Epoch(0), Offset(0))], |_, _| {});
     }
 }
 
@@ -131,7 +131,7 @@ fn whole_batches_verify_and_every_flipped_bit_is_seen() {
     let check = |bytes: &[u8]| {
         let table = table(bytes);
         let file = table.get(FileId(1)).unwrap();
-        verify(&file, 0, Offset(0), bytes.len() as u64, &epochs)
+        verify(&file, 0, Offset(0), bytes.len() as u64, &epochs, |_, _| {})
     };
     check(&bytes).unwrap();
     for at in 0..bytes.len() {
@@ -149,7 +149,7 @@ fn whole_batches_verify_and_every_flipped_bit_is_seen() {
 fn a_file_that_is_shorter_than_what_is_published_is_an_error() {
     let table = table(&batches(1));
     let file = table.get(FileId(1)).unwrap();
-    let error = verify(&file, 0, Offset(0), 10_000, &[]).unwrap_err();
+    let error = verify(&file, 0, Offset(0), 10_000, &[], |_, _| {}).unwrap_err();
     assert!(matches!(error, WalkError::Io(_)), "{error}");
 }
 

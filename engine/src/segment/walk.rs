@@ -4,6 +4,7 @@ use super::files::SegmentFile;
 use crate::batch::{BatchHeader, verify_crc};
 use crate::ids::{Epoch, Offset};
 use std::io;
+use std::ops::Range;
 
 /// Bytes read at a time when only headers are wanted ...
 const HOP_BYTES: usize = 4 << 10;
@@ -96,6 +97,20 @@ impl<'a> HeaderWalk<'a> {
         epochs: &[(Epoch, Offset)],
         bytes: &mut Vec<u8>,
     ) -> Result<Option<(u64, BatchHeader)>, WalkError> {
+        let Some((at, header, place)) = self.check_next(epochs, bytes)? else { return Ok(None) };
+        if let Some(read) = place.and_then(|place| self.buffer.get(place)) {
+            bytes.clear();
+            bytes.extend_from_slice(read);
+        }
+        Ok(Some((at, header)))
+    }
+
+    /// Checks the next batch. Says where it stands in the buffer; if it does not, it is in `bytes`.
+    fn check_next(
+        &mut self,
+        epochs: &[(Epoch, Offset)],
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<(u64, BatchHeader, Option<Range<usize>>)>, WalkError> {
         let Some((at, header)) = self.next_batch()? else { return Ok(None) };
         let mut start = usize::try_from(at - self.buffer_start).unwrap_or(usize::MAX);
         let is_cut = self.buffer.len().saturating_sub(start) < header.size;
@@ -104,21 +119,20 @@ impl<'a> HeaderWalk<'a> {
             self.fill(at)?;
             start = 0;
         }
-        match self.buffer.get(start..start.saturating_add(header.size)) {
-            Some(read) => {
-                bytes.clear();
-                bytes.extend_from_slice(read);
-            }
+        let place = start..start.saturating_add(header.size);
+        let (checked, place) = match self.buffer.get(place.clone()) {
+            Some(read) => (verify_crc(read), Some(place)),
             None => {
                 bytes.resize(header.size, 0);
                 self.file.read_exact_at(bytes, at)?;
+                (verify_crc(bytes), None)
             }
-        }
+        };
         let after = epochs.partition_point(|(_, start)| *start <= header.base_offset);
         let epoch = after.checked_sub(1).and_then(|index| epochs.get(index)).map(|(epoch, _)| *epoch);
-        let why = match verify_crc(bytes) {
+        let why = match checked {
             Err(why) => why.to_string(),
-            Ok(()) if epoch.is_none_or(|epoch| epoch == header.leader_epoch) => return Ok(Some((at, header))),
+            Ok(()) if epoch.is_none_or(|epoch| epoch == header.leader_epoch) => return Ok(Some((at, header, place))),
             Ok(()) => format!("epoch {} is not that of the log there", header.leader_epoch),
         };
         self.position = at;
@@ -127,16 +141,19 @@ impl<'a> HeaderWalk<'a> {
 }
 
 /// Reads `[position, end)`, whole batches, the first with base offset `base`, and checks them: CRCs, offsets without a
-/// gap, epochs.
+/// gap, epochs. `seen` is told where each begins.
 pub fn verify(
     file: &SegmentFile,
     position: u64,
     base: Offset,
     end: u64,
     epochs: &[(Epoch, Offset)],
+    mut seen: impl FnMut(u64, BatchHeader),
 ) -> Result<(), WalkError> {
     let mut walk = HeaderWalk::reading(file, position, base, end);
     let mut bytes = Vec::new();
-    while walk.next_checked(epochs, &mut bytes)?.is_some() {}
+    while let Some((at, header, _)) = walk.check_next(epochs, &mut bytes)? {
+        seen(at, header);
+    }
     Ok(())
 }
