@@ -3,7 +3,7 @@
 
 usage: benches/agree.py [ROUNDS] [SECONDS]   needs target/release/headwater, taskset, a JDK and mvn (benches/peers/kafka.sh)
 
-Brokers run on CPU 0, generators on CPU 1, one at a time. First 20 MB/s of 1 KiB records for SECONDS: latencies, with linger in
+Brokers run on CPU 0, generators on CPU 1, one at a time, in alternating order. First 20 MB/s of 1 KiB records for SECONDS: latencies, with linger in
 them, and the broker's CPU time. Then as fast as each generator can, and reading what was written. Prints Markdown.
 """
 
@@ -53,7 +53,7 @@ class Broker:
 
     def __init__(self, name, address, pid):
         self.name, self.address, self.pid = name, address, int(pid)
-        self.seen = {}
+        self.seen, self.shapes = {}, {}
         self.topics = 0
 
     def topic(self):
@@ -95,56 +95,65 @@ class Broker:
             r"\(([\d.]+) MB/sec\), ([\d.]+) ms avg latency, ([\d.]+) ms max latency, (\d+) ms 50th, (\d+) ms 95th, (\d+) ms 99th, (\d+) ms 99.9th", line
         ).groups()
         batch = float(re.search(r"batch-size-avg\S*\s*:\s*([\d.]+)", said)[1])
-        return {"MB/s": float(rate) * 1.048576, "p50 ms": float(p50), "p99 ms": float(p99)}, max(1, round(batch / (RECORD + 8)))
+        batch = max(1, round(batch / (RECORD + 8)))
+        in_request = float(re.search(r"records-per-request-avg\S*\s*:\s*([\d.]+)", said)[1])
+        shape = batch, min(4, max(1, round(in_request / batch)))
+        return {"MB/s": float(rate) * 1.048576, "p50 ms": float(p50), "p99 ms": float(p99)}, shape
 
     def produce(self, topic, *arguments):
         flow = self.ours("produce", "--topic", topic, "--partitions", 4, "--producers", 1, "--in-flight", 5, "--record-bytes", RECORD, *arguments)
         latency = flow["latency"]
         return {"MB/s": flow["mb_per_s"], "p50 ms": latency["p50_us"] / 1e3, "p99 ms": latency["p99_us"] / 1e3}
 
-    def rounds(self, count, seconds):
-        for _ in range(count):
-            size = (WARM_UP + seconds * A_SECOND) * RECORD
-            topic, records = self.create(), []
+    def round(self, seconds, theirs_first):
+        """All loads once, by either tool. Ours takes the shape of batches and requests from what Kafka's said last."""
+        topic = None
 
-            def steady():
-                said, batch = self.producer_perf(topic, WARM_UP + seconds * A_SECOND, A_SECOND, WARM_UP)
-                records.append(batch)
-                return said
+        def both(case, size, theirs, ours):
+            nonlocal topic
+            for tool, load in [("theirs", theirs), ("ours", ours)][:: 1 if theirs_first else -1]:
+                if case != "reading":
+                    topic = self.create()
+                self.timed(case, tool, size, load)
 
-            self.timed("at 20 MB/s", "theirs", size, steady)
-            topic, batch = self.create(), records[0]
-            self.timed(
-                "at 20 MB/s", "ours", size,
-                lambda: self.produce(topic, "--batch-records", batch, "--linger-ms", max(1, round(batch * 1000 / A_SECOND)), "--rate", A_SECOND, "--duration", seconds + 5),
-            )
-            self.note("at 20 MB/s", "theirs", {"records a batch": batch})
-            self.note("at 20 MB/s", "ours", {"records a batch": batch})
+        def noted(case, said, shape):
+            self.shapes[case] = shape
+            return {**said, "records a batch": shape[0], "batches a request": shape[1]}
 
-            size = FAST_RECORDS * RECORD
-            topic = self.create()
+        def shaped(case, said):
+            batch, partitions = self.shapes[case]
+            return {**said, "records a batch": batch, "batches a request": partitions}
 
-            def fast():
-                said, batch = self.producer_perf(topic, FAST_RECORDS, -1, 0)
-                records.append(batch)
-                return {"MB/s": said["MB/s"], "records a batch": batch}
+        def ours(case, *arguments):
+            batch, partitions = self.shapes[case]
+            return self.produce(topic, "--batch-records", batch, "--request-partitions", partitions, *arguments)
 
-            self.timed("as fast as it goes", "theirs", size, fast)
-            topic, batch = self.create(), records[-1]
-            self.timed(
-                "as fast as it goes", "ours", size,
-                lambda: {"MB/s": self.produce(topic, "--batch-records", batch, "--megabytes", size // 1_000_000)["MB/s"], "records a batch": batch},
-            )
+        def steady():
+            return noted("at 20 MB/s", *self.producer_perf(topic, WARM_UP + seconds * A_SECOND, A_SECOND, WARM_UP))
 
-            def read():
-                said = self.kafkas("consumer-perf", "--topic", topic, "--num-records", FAST_RECORDS - 100_000).splitlines()
-                row = dict(zip(re.split(r",\s*", said[-2]), re.split(r",\s*", said[-1])))
-                return {"MB/s": float(row["fetch.MB.sec"]) * 1.048576}
+        def steady_ours():
+            batch, partitions = self.shapes["at 20 MB/s"]
+            linger = max(1, round(batch * partitions * 1000 / A_SECOND))
+            return shaped("at 20 MB/s", ours("at 20 MB/s", "--linger-ms", linger, "--rate", A_SECOND, "--duration", seconds + 5))
 
-            # Once unmeasured, so that both find it in memory.
-            self.ours("consume", "--topic", topic)
-            self.timed("reading", "theirs", size, read)
-            self.timed("reading", "ours", size, lambda: {"MB/s": self.ours("consume", "--topic", topic)["mb_per_s"]})
+        def fast():
+            said, shape = self.producer_perf(topic, FAST_RECORDS, -1, 0)
+            return noted("as fast as it goes", {"MB/s": said["MB/s"]}, shape)
+
+        def fast_ours():
+            said = ours("as fast as it goes", "--megabytes", FAST_RECORDS * RECORD // 1_000_000)
+            return shaped("as fast as it goes", {"MB/s": said["MB/s"]})
+
+        def read():
+            said = self.kafkas("consumer-perf", "--topic", topic, "--num-records", FAST_RECORDS - 100_000).splitlines()
+            row = dict(zip(re.split(r",\s*", said[-2]), re.split(r",\s*", said[-1])))
+            return {"MB/s": float(row["fetch.MB.sec"]) * 1.048576}
+
+        both("at 20 MB/s", (WARM_UP + seconds * A_SECOND) * RECORD, steady, steady_ours)
+        both("as fast as it goes", FAST_RECORDS * RECORD, fast, fast_ours)
+        # Once unmeasured, so that both find it in memory.
+        self.ours("consume", "--topic", topic)
+        both("reading", FAST_RECORDS * RECORD, read, lambda: {"MB/s": self.ours("consume", "--topic", topic)["mb_per_s"]})
 
     def rows(self):
         for (case, measure), of in self.seen.items():
@@ -174,9 +183,9 @@ def main():
             for broker in brokers:
                 # The JVM compiles what it runs often; 3 GB are enough for all that is measured here.
                 broker.ours("produce", "--topic", "warm", "--megabytes", 3000)
-            for _ in range(count):
+            for number in range(count):
                 for broker in brokers:
-                    broker.rounds(1, seconds)
+                    broker.round(seconds, theirs_first=number % 2 == 0)
         finally:
             subprocess.run([*KAFKA, "stop", str(port)], capture_output=True)
             server.terminate()

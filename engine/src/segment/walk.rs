@@ -35,6 +35,14 @@ pub enum WalkError {
     Corrupt { file: String, position: u64, why: String },
 }
 
+/// A batch that was checked.
+struct Checked {
+    at: u64,
+    header: BatchHeader,
+    /// Its place in the buffer.
+    place: Option<Range<usize>>,
+}
+
 impl<'a> HeaderWalk<'a> {
     /// Walks from `position`, the first byte of the batch with base offset `base`, up to `end`, a batch's end.
     pub fn new(file: &'a SegmentFile, position: u64, base: Offset, end: u64) -> HeaderWalk<'a> {
@@ -97,7 +105,7 @@ impl<'a> HeaderWalk<'a> {
         epochs: &[(Epoch, Offset)],
         bytes: &mut Vec<u8>,
     ) -> Result<Option<(u64, BatchHeader)>, WalkError> {
-        let Some((at, header, place)) = self.check_next(epochs, bytes)? else { return Ok(None) };
+        let Some(Checked { at, header, place }) = self.check_next(epochs, bytes)? else { return Ok(None) };
         if let Some(read) = place.and_then(|place| self.buffer.get(place)) {
             bytes.clear();
             bytes.extend_from_slice(read);
@@ -105,12 +113,8 @@ impl<'a> HeaderWalk<'a> {
         Ok(Some((at, header)))
     }
 
-    /// Checks the next batch. Says where it stands in the buffer; if it does not, it is in `bytes`.
-    fn check_next(
-        &mut self,
-        epochs: &[(Epoch, Offset)],
-        bytes: &mut Vec<u8>,
-    ) -> Result<Option<(u64, BatchHeader, Option<Range<usize>>)>, WalkError> {
+    /// Checks the next batch. If it does not stand in the buffer, it is in `bytes`.
+    fn check_next(&mut self, epochs: &[(Epoch, Offset)], bytes: &mut Vec<u8>) -> Result<Option<Checked>, WalkError> {
         let Some((at, header)) = self.next_batch()? else { return Ok(None) };
         let mut start = usize::try_from(at - self.buffer_start).unwrap_or(usize::MAX);
         let is_cut = self.buffer.len().saturating_sub(start) < header.size;
@@ -132,7 +136,9 @@ impl<'a> HeaderWalk<'a> {
         let epoch = after.checked_sub(1).and_then(|index| epochs.get(index)).map(|(epoch, _)| *epoch);
         let why = match checked {
             Err(why) => why.to_string(),
-            Ok(()) if epoch.is_none_or(|epoch| epoch == header.leader_epoch) => return Ok(Some((at, header, place))),
+            Ok(()) if epoch.is_none_or(|epoch| epoch == header.leader_epoch) => {
+                return Ok(Some(Checked { at, header, place }));
+            }
             Ok(()) => format!("epoch {} is not that of the log there", header.leader_epoch),
         };
         self.position = at;
@@ -152,7 +158,7 @@ pub fn verify(
 ) -> Result<(), WalkError> {
     let mut walk = HeaderWalk::reading(file, position, base, end);
     let mut bytes = Vec::new();
-    while let Some((at, header, _)) = walk.check_next(epochs, &mut bytes)? {
+    while let Some(Checked { at, header, .. }) = walk.check_next(epochs, &mut bytes)? {
         seen(at, header);
     }
     Ok(())
