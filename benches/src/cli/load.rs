@@ -129,7 +129,7 @@ pub struct ConsumeOptions {
     /// Consumers: connections, each with a thread
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub consumers: usize,
-    /// The most bytes of an answer (default: 50 MiB, or less where that would take more than 2.5 GiB of memory for all consumers)
+    /// The most bytes of an answer (default: 50 MiB, or less where that would take more than 2.5 GiB of memory for all consumers, but at least 1 MiB)
     #[arg(long, value_name = "BYTES")]
     pub fetch_bytes: Option<i32>,
     /// The most bytes of a partition in an answer
@@ -152,7 +152,7 @@ impl ConsumeOptions {
 
 /// As many bytes of an answer as clients ask for, and as memory for that many consumers allows.
 fn answer_bytes(consumers: usize) -> i32 {
-    let share = (2560 << 20) / consumers.max(1);
+    let share = consumer::MEMORY_MAX / consumers.max(1);
     i32::try_from(share.clamp(1 << 20, 50 << 20)).unwrap_or(i32::MAX)
 }
 

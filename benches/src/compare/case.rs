@@ -141,6 +141,12 @@ impl Case {
         matches!(self.kind, Kind::Fetch | Kind::ClientConsume(_))
     }
 
+    /// Whether it lasts for a time, whatever it produces.
+    #[must_use]
+    pub fn is_on_schedule(&self) -> bool {
+        matches!(self.kind, Kind::EndToEnd(_))
+    }
+
     fn produce(&self, server: &Server, topic: &str, bytes: u64, size: &Size) -> Plan {
         Plan {
             partitions: self.partitions,

@@ -31,14 +31,20 @@ pub struct Plan {
 /// Runs it. The folder of the site must be there and empty.
 pub fn run(plan: Plan) -> Result<Comparison, Error> {
     let Plan { servers: kinds, cases, rounds, size, warm_bytes, generator_cpu, site } = plan;
-    let stored = u64::try_from(kinds.iter().filter(|kind| **kind != Kind::Sink).count() * rounds).unwrap_or(u64::MAX);
-    let produced = u64::try_from(cases.iter().filter(|case| !case.reads()).count()).unwrap_or(u64::MAX);
-    let needed = stored.saturating_mul(produced).saturating_mul(size.round_bytes);
+    // Cases on a schedule are small beside the others: 20 MB/s.
+    let on_schedule = (size.seconds * 20e6) as u64;
+    let produced = cases.iter().map(|case| match case {
+        case if case.reads() => size.round_bytes,
+        case if case.is_on_schedule() => on_schedule.saturating_mul(rounds as u64),
+        _ => size.round_bytes.saturating_mul(rounds as u64),
+    });
+    let stored = kinds.iter().filter(|kind| **kind != Kind::Sink).count() as u64;
+    let needed = stored.saturating_mul(warm_bytes.saturating_add(produced.sum()));
     let disk = rustix::fs::statvfs(&site.dir).map_err(io::Error::from)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if !size.deletes && needed > free / 10 * 8 {
         let (needed, free) = (needed / 1_000_000_000, free / 1_000_000_000);
-        return Err(Error::Answer(format!("the rounds leave up to {needed} GB, and {free} GB are free: --delete")));
+        return Err(Error::Answer(format!("the comparison leaves some {needed} GB, and {free} GB are free: --delete")));
     }
     let kafka = if kinds.iter().any(Kind::is_kafka) { kafka_version(&site.dir)? } else { String::new() };
     let about = About::here(&site.dir);

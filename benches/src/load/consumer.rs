@@ -15,6 +15,9 @@ const PARTITIONS_A_REQUEST_MAX: usize = 100;
 /// A broker that gives nothing for so long, where there is something, ends the run.
 const NOTHING_WAIT: Duration = Duration::from_secs(20);
 
+/// Memory that all consumers take for answers before the first comes.
+pub const MEMORY_MAX: usize = 2560 << 20;
+
 /// What is read, and how.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
@@ -72,7 +75,8 @@ impl Plan {
         for cursors in parts(&all, self.consumers.max(1)) {
             let (plan, mut connection) = (self.clone(), Connection::open(self.address)?);
             let times = if self.by_time { times(&mut connection, &self.asking(), &cursors)? } else { Vec::new() };
-            connection.expect(usize::try_from(self.bytes_max).unwrap_or_default());
+            connection
+                .expect(usize::try_from(self.bytes_max).unwrap_or_default().min(MEMORY_MAX / self.consumers.max(1)));
             jobs.push(Job {
                 flow: "consume",
                 leads: self.passes > 0,

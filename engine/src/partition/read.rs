@@ -2,13 +2,13 @@
 //!
 //! A read on a socket thread never waits for the medium: when a file is not open, an index not loaded, a page not in memory
 //! or a CRC not yet checked since the file was opened, it is handed back as [`Read::Cold`], to be done by a replay thread.
-//! So what reaches a reader was either checked when it came in and written by this process, or checked after it came back
-//! from the disk.
+//! So what reaches a reader was checked by this process: when it came in and was written, or when it was first read since its file was opened. What
+//! was checked may have left memory since and is not checked again when it comes back; a scrub does that, and clients check CRCs themselves.
 
 use super::{Bounds, Partition, bounds_of};
 use crate::ids::{FileId, Offset};
 use crate::segment::files::SegmentFile;
-use crate::segment::index::IndexEntry;
+use crate::segment::index::{Index, IndexEntry};
 use crate::segment::walk::{HeaderWalk, WalkError};
 use bytes::Bytes;
 use std::io;
@@ -91,7 +91,7 @@ pub enum ReadError {
     /// The topic is gone.
     #[error("the topic is deleted")]
     Deleted,
-    /// Stored bytes are damaged. They are reported, never served.
+    /// Stored bytes were found to be damaged.
     #[error("{0}")]
     Corrupt(String),
     /// The medium failed.
@@ -136,6 +136,9 @@ struct Cut {
     /// The offset behind the last.
     next: Offset,
 }
+
+/// So many batches are walked over without an index, to see where a read ends.
+const HOPS_MAX: usize = 64;
 
 /// So many times what a cold read takes is asked of the medium behind it: who reads on finds it on its way.
 const AHEAD: u64 = 4;
@@ -291,11 +294,7 @@ impl Partition {
             (None, None) => {
                 let index = match file.index_at_hand() {
                     Some(index) => index,
-                    None if may_block => {
-                        let epochs = self.published.lock().epochs.clone();
-                        let index = file.index(&self.shared.files, spot.base, spot.index_from, spot.next_file, &epochs);
-                        index.inspect_err(|e| self.report(e))?
-                    }
+                    None if may_block => self.index_of(file, spot)?,
                     None => return Ok(None),
                 };
                 index.floor_offset(request.from).map_or((0, spot.base), |entry| (entry.position, entry.offset))
@@ -329,7 +328,17 @@ impl Partition {
         }
         let mut walk = HeaderWalk::new(file, start, base, spot.size);
         let mut cut = Cut { start, end: start, base, next: request.from };
+        let mut hops_left = if spot.index_from > 0 && file.index_at_hand().is_none() { HOPS_MAX } else { usize::MAX };
         while cut.end < bound {
+            if hops_left == 0 {
+                // Small batches: an index pays for itself.
+                if !may_block {
+                    return Ok(None);
+                }
+                self.index_of(file, spot)?;
+                return self.cut(file, spot, request, may_block);
+            }
+            hops_left -= 1;
             if !is_free_at(cut.end) {
                 return Ok(None);
             }
@@ -341,6 +350,13 @@ impl Partition {
             (cut.end, cut.next) = (end, header.next_offset());
         }
         Ok(Some(cut))
+    }
+
+    /// The file's own index, read or made now if need be.
+    fn index_of(&self, file: &SegmentFile, spot: &Spot) -> Result<Arc<Index>, ReadError> {
+        let epochs = self.published.lock().epochs.clone();
+        let index = file.index(&self.shared.files, spot.base, spot.index_from, spot.next_file, &epochs);
+        Ok(index.inspect_err(|error| self.report(error))?)
     }
 
     /// The last batch start at or before `position` that an index at hand knows.

@@ -2,7 +2,7 @@
 
 use super::extents::Extents;
 use super::gather::{Bounds, Gather, Pieces};
-use super::index::Index;
+use super::index::{Index, Rebuilt};
 use super::walk::{HeaderWalk, WalkError};
 use crate::batch::verify_crc;
 use crate::commit::Space;
@@ -167,12 +167,12 @@ impl SegmentFile {
     }
 
     fn make_index(&self, base: Offset, end: u64, epochs: &[(Epoch, Offset)]) -> Result<Index, WalkError> {
-        let mut headers = Vec::new();
-        match super::walk::verify(self, 0, base, end, epochs, |at, header| headers.push((at, header))) {
+        let mut index = Rebuilt::default();
+        match super::walk::verify(self, 0, base, end, epochs, |at, header| index.note(at, &header)) {
             Ok(()) => self.verified.lock().add(0..end),
             Err(WalkError::Io(error)) => return Err(error.into()),
             Err(WalkError::Corrupt { .. }) => {
-                headers.clear();
+                index = Rebuilt::default();
                 let mut walk = HeaderWalk::new(self, 0, base, end);
                 let mut bytes = Vec::new();
                 while let Some((position, mut header)) = walk.next_batch()? {
@@ -182,11 +182,11 @@ impl SegmentFile {
                         // What it says of times cannot be trusted: whoever looks for one must come here and meet the damage.
                         header.max_timestamp = TimestampMs(i64::MAX);
                     }
-                    headers.push((position, header));
+                    index.note(position, &header);
                 }
             }
         }
-        Ok(Index::rebuild(headers.into_iter()))
+        Ok(index.finish())
     }
 
     /// Hands over the complete index of a segment that is being sealed.

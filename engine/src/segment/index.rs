@@ -130,21 +130,32 @@ impl Index {
         });
         Some(Index { entries: entries.collect::<Option<_>>()?, from: 0 })
     }
+}
 
-    /// Makes an index from batch headers, walked from the segment's start.
-    pub fn rebuild(headers: impl Iterator<Item = (u64, BatchHeader)>) -> Index {
-        let mut index = Index::default();
-        let mut max_timestamp_before = TimestampMs(i64::MIN);
-        for (position, header) in headers {
-            index.note(IndexEntry {
-                offset: header.base_offset,
-                position,
-                max_timestamp_before,
-                append_time: TimestampMs(0),
-            });
-            max_timestamp_before = max_timestamp_before.max(header.max_timestamp);
-        }
-        index
+/// An index that is made again from batch headers, from the segment's start on.
+pub struct Rebuilt {
+    index: Index,
+    max_timestamp_before: TimestampMs,
+}
+
+impl Default for Rebuilt {
+    fn default() -> Rebuilt {
+        Rebuilt { index: Index::default(), max_timestamp_before: TimestampMs(i64::MIN) }
+    }
+}
+
+impl Rebuilt {
+    /// Takes in the next batch.
+    pub fn note(&mut self, position: u64, header: &BatchHeader) {
+        let max_timestamp_before = self.max_timestamp_before;
+        let append_time = TimestampMs(0);
+        self.index.note(IndexEntry { offset: header.base_offset, position, max_timestamp_before, append_time });
+        self.max_timestamp_before = max_timestamp_before.max(header.max_timestamp);
+    }
+
+    /// The index of all that were taken in.
+    pub fn finish(self) -> Index {
+        self.index
     }
 }
 

@@ -73,6 +73,8 @@ pub(super) struct FrameReader {
     decoded_factor: usize,
     /// Bytes read that belong to no frame yet.
     carry: BytesMut,
+    /// What is paid for their memory: all of it, when they take more than what is read through the stack.
+    carried: Charge,
     /// What the next frame takes with its size, if it is like the last one. 0 when nothing is expected.
     expected: usize,
     partial: Option<Partial>,
@@ -86,6 +88,8 @@ struct Partial {
     /// The memory that it takes in the end: what is decoded of it is paid for before anybody decodes it. Records are not
     /// decoded.
     whole: u64,
+    /// How much of that is for what will be decoded.
+    decoded: u64,
     /// When its first byte was there, or memory for the next ones.
     since: Instant,
     /// Whether it waits for memory, and not for the client.
@@ -120,6 +124,7 @@ impl FrameReader {
             control_size_max: limits.control_request_bytes_max,
             decoded_factor: limits.decoded_factor,
             carry: BytesMut::new(),
+            carried: Charge::new(budget),
             expected: 0,
             partial: None,
         }
@@ -157,7 +162,9 @@ impl FrameReader {
                 Ok(false) => {}
             }
             let read = if self.carry.is_empty() && self.expected > 0 && self.budget.has_room(self.expected as u64) {
-                poll_expected(io, cx, self.expected, &self.spares, &mut self.carry)
+                let read = poll_expected(io, cx, self.expected, &self.spares, &mut self.carry);
+                self.pay_for_carry();
+                read
             } else {
                 poll_scratch(io, cx, SCRATCH_SIZE, &mut self.carry)
             };
@@ -192,20 +199,41 @@ impl FrameReader {
         }
         self.carry.advance(4);
         let here = size.min(self.carry.len());
-        let bytes = if here * 2 >= self.carry.capacity() || here < size {
-            let behind = BytesMut::from(&self.carry[here..]);
-            self.carry.truncate(here);
-            std::mem::replace(&mut self.carry, behind)
-        } else {
-            // A copy, or a small frame that lives long would keep everything that was read with it.
-            BytesMut::from(&self.carry.split_to(here)[..])
-        };
+        let memory = self.carry.capacity().max(usize::try_from(self.carried.bytes()).unwrap_or(usize::MAX));
         self.expected = if EXPECTED.contains(&(size + 4)) { size + 4 } else { 0 };
         let factor = if is_produce { 1 } else { self.decoded_factor.max(1) };
-        let whole = (size as u64).saturating_mul(factor as u64);
-        let charge = Charge::up_to(&self.budget, whole);
-        self.partial = Some(Partial { bytes, size, charge, whole, since: Instant::now(), waits: false });
+        let mut whole = (size as u64).saturating_mul(factor as u64);
+        let decoded = whole - size as u64;
+        let (bytes, charge) = if size * 2 >= memory {
+            let behind = BytesMut::from(&self.carry[here..]);
+            self.carry.truncate(here);
+            let bytes = std::mem::replace(&mut self.carry, behind);
+            let charge = std::mem::replace(&mut self.carried, Charge::new(&self.budget));
+            // Its memory may be larger than it.
+            whole += charge.bytes().saturating_sub(size as u64);
+            let charge = if charge.bytes() > 0 { charge } else { Charge::up_to(&self.budget, whole) };
+            (bytes, charge)
+        } else {
+            // A copy, or a small frame that lives long would keep everything that was read with it.
+            let bytes = BytesMut::from(&self.carry[..here]);
+            self.carry.advance(here);
+            if self.carry.len() <= SCRATCH_SIZE {
+                let behind = BytesMut::from(&self.carry[..]);
+                self.spares.give(std::mem::replace(&mut self.carry, behind));
+                self.carried.shrink_to(0);
+            }
+            (bytes, Charge::up_to(&self.budget, whole))
+        };
+        self.pay_for_carry();
+        self.partial = Some(Partial { bytes, size, charge, whole, decoded, since: Instant::now(), waits: false });
         Ok(true)
+    }
+
+    /// Pays for what was read ahead, if that is more than fits on the stack. It is in memory already.
+    fn pay_for_carry(&mut self) {
+        if self.carry.len() > SCRATCH_SIZE && self.carried.bytes() == 0 {
+            self.carried.grow_at_once(self.carry.capacity() as u64);
+        }
     }
 
     fn poll_partial<T: Transport>(
@@ -244,7 +272,7 @@ impl FrameReader {
         let whole = partial.whole;
         ready!(partial.poll_pay(cx, whole));
         let Some(mut partial) = self.partial.take() else { return Poll::Pending };
-        let decoded = partial.charge.split_off(whole.saturating_sub(partial.size as u64));
+        let decoded = partial.charge.split_off(partial.decoded);
         Poll::Ready(Ok(Frame {
             bytes: Bytes::from_owner(Owned {
                 bytes: partial.bytes,
@@ -272,7 +300,7 @@ impl Partial {
     }
 }
 
-/// Reads into a buffer for `most` bytes. One that stays nearly empty is not kept.
+/// Reads into a buffer for `most` bytes. One is not kept that stays nearly empty, or with no more in it than is read through the stack.
 fn poll_expected<T: Transport>(
     io: &mut T,
     cx: &mut Context<'_>,
@@ -286,7 +314,7 @@ fn poll_expected<T: Transport>(
         let read = std::pin::pin!(io.read_buf(&mut room));
         read.poll(cx)
     };
-    if bytes.len() * STEP_FIRST_FACTOR < most {
+    if bytes.len() * STEP_FIRST_FACTOR < most || bytes.len() <= SCRATCH_SIZE {
         *out = BytesMut::from(&bytes[..]);
         spares.give(bytes);
     } else {
@@ -308,4 +336,99 @@ fn poll_scratch<T: Transport>(
     ready!(Pin::new(io).poll_read(cx, &mut read))?;
     out.extend_from_slice(read.filled());
     Poll::Ready(Ok(read.filled().len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater_protocol::net::Outbox;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+    use std::net::SocketAddr;
+    use std::task::Waker;
+    use tokio::io::AsyncRead;
+
+    /// What arrives, one after the other; then nothing more.
+    struct Arrivals(VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Arrivals {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let Some(mut next) = self.0.pop_front() else { return Poll::Pending };
+            let rest = next.split_off(next.len().min(out.remaining()));
+            out.put_slice(&next);
+            if !rest.is_empty() {
+                self.0.push_front(rest);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Transport for Arrivals {
+        fn poll_send(&mut self, _: &mut Context<'_>, _: &mut Outbox, _: &Traffic) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn peer(&self) -> Option<SocketAddr> {
+            None
+        }
+    }
+
+    fn frame(size: usize, number: usize) -> Vec<u8> {
+        let mut bytes = u32::try_from(size).unwrap().to_be_bytes().to_vec();
+        // The key of Produce, then what tells frames apart.
+        bytes.extend([0, 0]);
+        bytes.resize(4 + size, number as u8);
+        bytes
+    }
+
+    fn sizes() -> impl Strategy<Value = Vec<usize>> {
+        let size = prop_oneof![
+            20..300_usize,
+            4_000..9_000_usize,
+            15_000..18_000_usize,
+            60_000..70_000_usize,
+            250_000..270_000_usize
+        ];
+        prop::collection::vec((size, 1..40_usize), 1..6).prop_map(|runs| {
+            let runs = runs
+                .into_iter()
+                .flat_map(|(size, count)| std::iter::repeat_n(size, if size < 9_000 { count } else { 1 + count % 3 }));
+            runs.collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn frames_come_as_they_were_sent_and_memory_is_paid_for(sizes in sizes(), cuts in prop::collection::vec(1..300_000_usize, 1..20)) {
+            let sent: Vec<Vec<u8>> = sizes.iter().enumerate().map(|(number, size)| frame(*size, number)).collect();
+            let mut stream = sent.concat();
+            let mut arrivals = VecDeque::new();
+            for cut in cuts.iter().cycle() {
+                let rest = stream.split_off(stream.len().min(*cut));
+                arrivals.push_back(std::mem::replace(&mut stream, rest));
+                if stream.is_empty() {
+                    break;
+                }
+            }
+            let (mut io, traffic, mut progress) = (Arrivals(arrivals), Traffic::default(), false);
+            let (budget, spares) = (Budget::new(1 << 30), Arc::new(Spares::default()));
+            let mut reader = FrameReader::new(&budget, &spares, &Limits::default());
+            let mut cx = Context::from_waker(Waker::noop());
+            for (sent, size) in sent.iter().zip(sizes) {
+                let Poll::Ready(Ok(read)) = reader.poll_frame(&mut io, &mut cx, &traffic, &mut progress) else {
+                    return Err(TestCaseError::fail("a frame that was sent did not come"));
+                };
+                prop_assert!(read.bytes == sent[4..], "another frame came");
+                prop_assert!(budget.used() >= size as u64, "{} of {size} are paid for", budget.used());
+                drop(read);
+                let memory = reader.carry.capacity();
+                prop_assert!(memory <= 2 * SCRATCH_SIZE || budget.used() >= memory as u64, "{memory} bytes for {}", budget.used());
+                prop_assert!(!reader.carry.is_empty() || memory <= SCRATCH_SIZE, "{memory} bytes for nothing");
+            }
+            prop_assert!(reader.poll_frame(&mut io, &mut cx, &traffic, &mut progress).is_pending());
+            prop_assert_eq!(budget.used(), 0);
+        }
+    }
 }

@@ -41,8 +41,8 @@ impl Spares {
     /// Keeps the memory of a buffer that nobody wants any more; in its place those go that waited longest.
     pub(super) fn give(&self, mut buffer: BytesMut) {
         buffer.clear();
-        // What was cut off its front comes back with that.
-        let _ = buffer.try_reclaim(buffer.capacity().next_multiple_of(STEP));
+        // What was cut off its front comes back with that: more than there is to be seen of it is there only then.
+        let _ = buffer.try_reclaim(buffer.capacity() + 1);
         let capacity = buffer.capacity();
         if !KEPT.contains(&capacity) || !capacity.is_multiple_of(STEP) {
             return;
@@ -73,6 +73,20 @@ mod tests {
         let again = spares.take(64_000);
         assert_eq!((again.capacity(), again.len(), again.as_ptr()), (65_536, 0, place.wrapping_sub(4)));
         assert_eq!(spares.0.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_part_counts_with_all_of_its_memory() {
+        let spares = Spares::default();
+        let mut buffer = BytesMut::zeroed(256 << 10);
+        let behind = buffer.split_off((256 << 10) - (8 << 10));
+        drop(buffer);
+        spares.give(behind);
+        assert_eq!(spares.0.lock().bytes, 256 << 10);
+        let mut buffer = BytesMut::zeroed(256 << 10);
+        buffer.advance((256 << 10) - (8 << 10));
+        spares.give(buffer);
+        assert_eq!(spares.0.lock().bytes, 512 << 10);
     }
 
     #[test]
