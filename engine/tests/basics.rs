@@ -4,7 +4,7 @@ use bytes::Bytes;
 use headwater_engine::batch::{self, BatchBuilder, CheckedBatch};
 use headwater_engine::env::sim;
 use headwater_engine::{
-    Drive, Engine, NewTopic, Offset, Options, Partition, Read, ReadRequest, TimestampMs, Topic, TopicError,
+    Batches, Drive, Engine, NewTopic, Offset, Options, Partition, Read, ReadRequest, TimestampMs, Topic, TopicError,
 };
 use std::sync::Arc;
 
@@ -41,15 +41,20 @@ fn append(engine: &Engine, drive: &mut Drive, partition: &Arc<Partition>, batch:
     appended.base_offset
 }
 
+/// What is there, and whether it had to be waited for.
+fn read(partition: &Arc<Partition>, from: Offset, bytes_max: usize) -> (Batches, bool) {
+    let request = ReadRequest { from, bytes_max, at_least_one: true, stable_only: false };
+    match partition.read(&request).expect("a kept offset") {
+        Read::Ready(batches) => (batches, false),
+        Read::Cold(cold) => (cold.read().expect("a kept offset"), true),
+    }
+}
+
 fn read_all(partition: &Arc<Partition>) -> Vec<String> {
     let mut values = Vec::new();
     let mut from = partition.bounds().log_start;
     while from < partition.bounds().high_watermark {
-        let request = ReadRequest { from, bytes_max: 100, at_least_one: true, stable_only: false };
-        let batches = match partition.read(&request).expect("a kept offset") {
-            Read::Ready(batches) => batches,
-            Read::Cold(cold) => cold.read().expect("a kept offset"),
-        };
+        let (batches, _waited) = read(partition, from, 100);
         let bytes: Bytes = batches.range.expect("there is more").bytes().expect("a readable file");
         let headers: Vec<_> = batch::headers(&bytes).collect();
         for (position, header) in headers {
@@ -116,14 +121,8 @@ fn what_was_read_after_a_restart_is_read_again_without_waiting() {
     for _ in 0..2 {
         let (mut from, mut waited) = (Offset(0), 0);
         while from < partition.bounds().high_watermark {
-            let request = ReadRequest { from, bytes_max: 250, at_least_one: true, stable_only: false };
-            let batches = match partition.read(&request).expect("a kept offset") {
-                Read::Ready(batches) => batches,
-                Read::Cold(cold) => {
-                    waited += 1;
-                    cold.read().expect("a kept offset")
-                }
-            };
+            let (batches, has_waited) = read(&partition, from, 250);
+            waited += usize::from(has_waited);
             from = batches.next;
         }
         waits.push(waited);

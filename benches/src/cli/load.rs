@@ -152,8 +152,7 @@ impl ConsumeOptions {
 
 /// As many bytes of an answer as clients ask for, and as memory for that many consumers allows.
 fn answer_bytes(consumers: usize) -> i32 {
-    let share = consumer::MEMORY_MAX / consumers.max(1);
-    i32::try_from(share.clamp(1 << 20, 50 << 20)).unwrap_or(i32::MAX)
+    i32::try_from(consumer::memory_share(consumers).clamp(1 << 20, 50 << 20)).unwrap_or(i32::MAX)
 }
 
 /// A time in seconds.

@@ -136,15 +136,20 @@ impl Case {
     }
 
     /// Whether it reads what is there before its rounds.
-    #[must_use]
-    pub fn reads(&self) -> bool {
+    fn reads(&self) -> bool {
         matches!(self.kind, Kind::Fetch | Kind::ClientConsume(_))
     }
 
-    /// Whether it lasts for a time, whatever it produces.
+    /// Some bytes that so many rounds leave on a server, where nothing is deleted.
     #[must_use]
-    pub fn is_on_schedule(&self) -> bool {
-        matches!(self.kind, Kind::EndToEnd(_))
+    pub fn leaves(&self, size: &Size, rounds: usize) -> u64 {
+        let rounds = rounds as u64;
+        match self.kind {
+            Kind::Fetch | Kind::ClientConsume(_) => size.round_bytes,
+            Kind::Produce | Kind::ClientProduce(_) => size.round_bytes.saturating_mul(rounds),
+            // 20 MB/s, of which the largest has 20,000 records of 1 KiB.
+            Kind::EndToEnd(_) => ((size.seconds * 20e6) as u64).saturating_mul(rounds),
+        }
     }
 
     fn produce(&self, server: &Server, topic: &str, bytes: u64, size: &Size) -> Plan {

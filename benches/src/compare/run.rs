@@ -31,15 +31,9 @@ pub struct Plan {
 /// Runs it. The folder of the site must be there and empty.
 pub fn run(plan: Plan) -> Result<Comparison, Error> {
     let Plan { servers: kinds, cases, rounds, size, warm_bytes, generator_cpu, site } = plan;
-    // Cases on a schedule are small beside the others: 20 MB/s.
-    let on_schedule = (size.seconds * 20e6) as u64;
-    let produced = cases.iter().map(|case| match case {
-        case if case.reads() => size.round_bytes,
-        case if case.is_on_schedule() => on_schedule.saturating_mul(rounds as u64),
-        _ => size.round_bytes.saturating_mul(rounds as u64),
-    });
+    let produced: u64 = cases.iter().map(|case| case.leaves(&size, rounds)).sum();
     let stored = kinds.iter().filter(|kind| **kind != Kind::Sink).count() as u64;
-    let needed = stored.saturating_mul(warm_bytes.saturating_add(produced.sum()));
+    let needed = stored.saturating_mul(warm_bytes.saturating_add(produced));
     let disk = rustix::fs::statvfs(&site.dir).map_err(io::Error::from)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if !size.deletes && needed > free / 10 * 8 {

@@ -16,7 +16,13 @@ const PARTITIONS_A_REQUEST_MAX: usize = 100;
 const NOTHING_WAIT: Duration = Duration::from_secs(20);
 
 /// Memory that all consumers take for answers before the first comes.
-pub const MEMORY_MAX: usize = 2560 << 20;
+const MEMORY_MAX: usize = 2560 << 20;
+
+/// What each of so many consumers has of it.
+#[must_use]
+pub fn memory_share(consumers: usize) -> usize {
+    MEMORY_MAX / consumers.max(1)
+}
 
 /// What is read, and how.
 #[derive(Clone, Debug, Serialize)]
@@ -75,8 +81,8 @@ impl Plan {
         for cursors in parts(&all, self.consumers.max(1)) {
             let (plan, mut connection) = (self.clone(), Connection::open(self.address)?);
             let times = if self.by_time { times(&mut connection, &self.asking(), &cursors)? } else { Vec::new() };
-            connection
-                .expect(usize::try_from(self.bytes_max).unwrap_or_default().min(MEMORY_MAX / self.consumers.max(1)));
+            let answer = usize::try_from(self.bytes_max).unwrap_or_default();
+            connection.expect(answer.min(memory_share(self.consumers)));
             jobs.push(Job {
                 flow: "consume",
                 leads: self.passes > 0,

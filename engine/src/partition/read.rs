@@ -328,7 +328,9 @@ impl Partition {
         }
         let mut walk = HeaderWalk::new(file, start, base, spot.size);
         let mut cut = Cut { start, end: start, base, next: request.from };
-        let mut hops_left = if spot.index_from > 0 && file.index_at_hand().is_none() { HOPS_MAX } else { usize::MAX };
+        // Of what lies behind `index_from`, the index in memory has said what it knows.
+        let lacks_index = start < spot.index_from && file.index_at_hand().is_none();
+        let mut hops_left = if lacks_index { HOPS_MAX } else { usize::MAX };
         while cut.end < bound {
             if hops_left == 0 {
                 // Small batches: an index pays for itself.
