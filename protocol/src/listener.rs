@@ -28,6 +28,7 @@ pub async fn serve<C, F>(
 {
     // The connections hear of their own trigger, so that the end of the drain reaches them too.
     let (trigger, inner) = Trigger::new();
+    let congestion = Congestion::choose(&listener);
     let mut tasks: JoinSet<()> = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -39,7 +40,7 @@ pub async fn serve<C, F>(
         match accepted {
             Ok(_) if tasks.len() >= limits.connections_max => metrics.over_bound(),
             Ok((stream, _)) => {
-                if let Err(error) = prepare(&stream, limits) {
+                if let Err(error) = prepare(&stream, limits, &congestion) {
                     tracing::debug!(%error, "a socket option was refused");
                 }
                 metrics.accepted();
@@ -65,9 +66,38 @@ pub async fn serve<C, F>(
     while tasks.join_next().await.is_some() {}
 }
 
+/// What to do about BBR, which paces what it sends by timers: between two programs of one machine no queue can fill up, and the timers cost as much
+/// processor time as all else that a large answer takes. Sockets keep their timers even when they change to another algorithm later, so the listener is changed
+/// and connections from elsewhere are given back what the machine uses.
+struct Congestion {
+    elsewhere: Option<String>,
+}
+
+impl Congestion {
+    const PACED: &str = "bbr";
+    /// Every Linux has it and lets everybody choose it.
+    const LOCAL: &str = "reno";
+
+    fn choose(listener: &TcpListener) -> Congestion {
+        let usual = sockopt::tcp_congestion(listener).ok().filter(|usual| usual.starts_with(Congestion::PACED));
+        let changed = usual.filter(|_| sockopt::set_tcp_congestion(listener, Congestion::LOCAL).is_ok());
+        Congestion { elsewhere: changed }
+    }
+
+    fn apply(&self, stream: &TcpStream) -> io::Result<()> {
+        match &self.elsewhere {
+            Some(usual) if stream.peer_addr()?.ip() != stream.local_addr()?.ip() => {
+                Ok(sockopt::set_tcp_congestion(stream, usual)?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Sets a connection's socket options.
-fn prepare(stream: &TcpStream, limits: &Limits) -> io::Result<()> {
+fn prepare(stream: &TcpStream, limits: &Limits, congestion: &Congestion) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    congestion.apply(stream)?;
     match limits.send_buffer_bytes {
         Some(bytes) => Ok(sockopt::set_socket_send_buffer_size(stream, bytes)?),
         None => Ok(()),
