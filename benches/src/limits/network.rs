@@ -90,7 +90,11 @@ pub(super) fn connect(options: Options) -> io::Result<(TcpStream, TcpStream)> {
     if let Some(bytes) = options.receive_buffer {
         sockopt::set_socket_recv_buffer_size(&listener, bytes)?;
     }
-    let sender = TcpStream::connect(listener.local_addr()?)?;
+    let sender = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)?;
+    // As the server does: BBR would pace what is sent by timers, which costs more than the sending. Where there is nothing to change, it stays.
+    let _ = sockopt::set_tcp_congestion(&sender, "reno");
+    rustix::net::connect(&sender, &listener.local_addr()?)?;
+    let sender = TcpStream::from(sender);
     let (receiver, _) = listener.accept()?;
     if let Some(bytes) = options.send_buffer {
         sockopt::set_socket_send_buffer_size(&sender, bytes)?;
