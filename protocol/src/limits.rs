@@ -21,8 +21,8 @@ pub struct Limits {
     pub pending_requests_max: usize,
     /// Bytes of requests of one connection that wait for the medium.
     pub pending_bytes_max: usize,
-    /// Bytes that the system may hold of what a connection was sent and has not taken; none lets the system decide. As
-    /// much as keeps a connection busy is enough: more of it is memory that slow clients hold, and costs CPU time.
+    /// Bytes that the system may hold of what a connection was sent and has not taken; none lets the system decide, which
+    /// gives more to those who take it fast.
     pub send_buffer_bytes: Option<usize>,
     /// Bytes of answers of one connection that wait for the client to read them, ranges of files included.
     pub unread_bytes_max: u64,
@@ -57,7 +57,7 @@ impl Default for Limits {
             decoded_factor: 32,
             pending_requests_max: 64,
             pending_bytes_max: 32 << 20,
-            send_buffer_bytes: Some(256 << 10),
+            send_buffer_bytes: None,
             unread_bytes_max: 1 << 20,
             idle_max: Duration::from_secs(600),
             stall_max: Duration::from_secs(30),

@@ -79,9 +79,9 @@ fn figures(what: &str, found: &Found, base: Option<usize>) -> Vec<Figure> {
         let what = format!("{what} {name}");
         figures.extend(carried.figures(&what));
         if let Some((_, base)) = found.iter().find(|(size, _)| *size == base) {
-            figures.push(figure(&what, "both CPU / today's", cpu(carried) / cpu(base).max(1e-9)));
+            figures.push(figure(&what, "both CPU / the base's", cpu(carried) / cpu(base).max(1e-9)));
             let rate = base.elapsed.as_secs_f64() / carried.elapsed.as_secs_f64().max(1e-9);
-            figures.push(figure(&what, "MB/s / today's", rate));
+            figures.push(figure(&what, "MB/s / the base's", rate));
         }
     }
     figures

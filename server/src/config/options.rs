@@ -322,9 +322,8 @@ pub const OPTIONS: &[OptionRow] = &[
     OptionRow {
         key: "limits.send_buffer",
         value_name: "SIZE",
-        default: "256KiB",
-        help: "What the system may hold of answers that a connection has not taken yet; 0 lets the system decide, for fast links \
-            over long distances",
+        default: "0",
+        help: "What the system may hold of answers that a connection has not taken yet; 0 lets the system decide",
         set: |config, text| {
             let bytes = to_usize(parse_between(text, 0, GIB)?);
             config.limits.send_buffer_bytes = (bytes > 0).then_some(bytes);
