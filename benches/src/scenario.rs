@@ -5,7 +5,7 @@ pub mod shards;
 use crate::kafka::connection::Connection;
 use crate::kafka::{Error, admin};
 use crate::load::consumer::{self, count, ranges};
-use crate::load::phase::{self, Phase, Watch};
+use crate::load::phase::{self, Job, Phase, Watch};
 use crate::load::producer;
 use crate::sys;
 use std::fs::{self, File};
@@ -51,7 +51,15 @@ pub fn mixed(produce: &producer::Plan, replayed: &consumer::Plan, watch: &Watch)
     // What was put off is done before the other half begins.
     thread::sleep(Duration::from_secs(1));
     let mut jobs = produce.jobs(None)?;
-    jobs.extend(consumer::Plan { passes: 0, ..replayed.clone() }.range_jobs()?.0);
+    // The producers are what is measured: a consumer that takes all it can get must not keep them from the processor.
+    let consumers = consumer::Plan { passes: 0, ..replayed.clone() }.range_jobs()?.0;
+    jobs.extend(consumers.into_iter().map(|job| Job {
+        work: Box::new(move |run, meter| {
+            sys::lower_priority()?;
+            (job.work)(run, meter)
+        }),
+        ..job
+    }));
     Ok(vec![alone, phase::run("beside a replay", jobs, watch)?])
 }
 

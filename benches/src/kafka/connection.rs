@@ -11,6 +11,9 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// Larger answers than this are an error.
 pub const ANSWER_BYTES_MAX: usize = 1 << 30;
 
+/// Bytes that one call reads at most.
+const READ_BYTES: usize = 256 << 10;
+
 /// Connects; the error names the broker.
 pub fn connect(address: SocketAddr) -> Result<TcpStream, Error> {
     let connected = TcpStream::connect_timeout(&address, Duration::from_secs(10));
@@ -59,7 +62,10 @@ impl Connection {
             return Err(Error::Answer(format!("an answer of {len} bytes")));
         }
         self.expect(len);
-        self.stream.read_exact(&mut self.answer[..len]).map_err(broken)?;
+        // In steps, between which other threads get their turn also where the kernel does not interrupt a call.
+        for step in self.answer[..len].chunks_mut(READ_BYTES) {
+            self.stream.read_exact(step).map_err(broken)?;
+        }
         self.received = self.received.wrapping_add(1);
         let mut reader = Reader::new(&self.answer[..len]);
         let correlation = reader.i32()?;
