@@ -14,7 +14,8 @@ end() {
 trap end EXIT
 port() { python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 for partitions in 1 100 1000; do
-    rm -rf "${data:?}"/*
+    # Where the disk is mounted with `discard`, freeing keeps it busy for a while.
+    [ -z "$(ls -A "$data")" ] || { rm -rf "${data:?}"/* && sleep 10; }
     kafka=127.0.0.1:$(port)
     taskset -c 0 target/release/headwater serve --data-dir "$data" --kafka "$kafka" --admin "127.0.0.1:$(port)" --aws "127.0.0.1:$(port)" 2>"$data.log" &
     server=$!
