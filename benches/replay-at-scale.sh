@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Replays MEGABYTES over 1, 100 and 1,000 partitions, warm and cold, by offset and by time, by 1 and 50 consumers, beside
-# the bare sending of the same files (raw.py). The server runs on CPU 0, the reader on CPU 1.
+# the bare sending of the same files (raw.py). The server runs on CPU 0, the reader on CPU 1. Readers ask for up to 8 MiB, 4 MiB of a partition. Before
+# what is cold there is a rest of REST seconds (20): many virtual disks give a burst first and less when it is used up.
 # usage: benches/replay-at-scale.sh [MEGABYTES] [FOLDER]    needs target/release/headwater, python3, taskset
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,7 +23,7 @@ for partitions in 1 100 1000; do
     replay() {
         local what=$1
         shift
-        taskset -c 1 target/release/headwater bench replay --broker "$kafka" --pid "$server" --topic replayed --partitions "$partitions" --megabytes "$megabytes" "$@" --quiet |
+        taskset -c 1 target/release/headwater bench replay --broker "$kafka" --pid "$server" --topic replayed --partitions "$partitions" --megabytes "$megabytes" --fetch-bytes 8388608 --partition-bytes 4194304 "$@" --quiet |
             awk -F'|' -v what="$what" '/^\| replay/ { gsub(/ /, ""); printf "%s: %s MB/s, %s CPU s/GB\n", what, $5, $12 }'
     }
     sleep 1
@@ -33,8 +34,11 @@ for partitions in 1 100 1000; do
         replay "warm, $consumers by offset" --consumers "$consumers"
         replay "warm, $consumers by time" --consumers "$consumers" --by-time
         python3 benches/raw.py "$data/segments" warm
+        sleep "${REST:-20}"
         replay "cold, $consumers by offset" --consumers "$consumers" --drop-cache "$data"
+        sleep "${REST:-20}"
         replay "cold, $consumers by time" --consumers "$consumers" --by-time --drop-cache "$data"
+        sleep "${REST:-20}"
         python3 benches/raw.py "$data/segments" cold
     done
     kill "$server"
