@@ -125,6 +125,7 @@ fn the_unit_knows_its_directives_and_asks_for_what_the_server_needs() -> Result<
 fn systemd_finds_nothing_wrong_with_it() -> Result<()> {
     let there = Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !there.is_ok_and(|status| status.success()) {
+        ensure!(std::env::var("CI").as_deref() != Ok("true"), "there is no systemd-analyze here");
         println!("skipped: there is no systemd-analyze here");
         return Ok(());
     }
