@@ -29,7 +29,8 @@ def main(folder, state):
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     listener = socket.create_server(("127.0.0.1", 0))
     # As the server does: BBR would pace what is sent within the machine.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+    if listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).startswith(b"bbr"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
     receiver = multiprocessing.Process(target=receive, args=(listener.getsockname()[1],))
     receiver.start()
     os.sched_setaffinity(0, {0})

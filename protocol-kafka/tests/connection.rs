@@ -4,7 +4,8 @@ mod harness;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use harness::{Client, Server, batch, frame, name, versions};
-use headwater_protocol::metrics::Ended;
+use headwater_protocol::metrics::{Ended, Traffic};
+use headwater_protocol::net::{Memory, Outbox, Transport};
 use headwater_protocol_kafka::{Options, TABLE};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -13,8 +14,14 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, 
 use kafka_protocol::messages::{FetchRequest, ListOffsetsRequest, MetadataRequest};
 use kafka_protocol::protocol::StrBytes;
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
 
 fn api_versions() -> ApiVersionsRequest {
     ApiVersionsRequest::default()
@@ -309,6 +316,48 @@ async fn a_client_that_does_not_read_is_not_read_from_and_then_cut_off() {
     assert!(sent < 3 * limits.unread_bytes_max, "{sent} bytes were taken");
     assert!(received < 3 * limits.unread_bytes_max);
     assert_eq!(server.ctx.metrics().snapshot().request_memory, 0);
+}
+
+/// A pipe whose system says what it holds.
+struct Held(Memory<DuplexStream>, Arc<AtomicUsize>);
+
+impl AsyncRead for Held {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, out)
+    }
+}
+
+impl Transport for Held {
+    fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox, traffic: &Traffic) -> Poll<io::Result<usize>> {
+        self.0.poll_send(cx, out, traffic)
+    }
+
+    fn held(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_little_of_what_the_system_holds_is_not_cut_off() {
+    let (server, _drive) = Server::by_hand(Options::default());
+    let stall_max = server.ctx.options.limits.stall_max;
+    let (mut client, theirs) = tokio::io::duplex(4 << 10);
+    let held = Arc::new(AtomicUsize::new(1_000_000));
+    let task = server.serve(Held(Memory(theirs), held.clone()));
+    let request = frame(3, 9, 1, &MetadataRequest::default().with_topics(Some(vec![])));
+    while tokio::time::timeout(Duration::from_secs(1), client.write_all(&request)).await.is_ok() {}
+    for _ in 0..6 {
+        held.fetch_sub(1_000, Ordering::Relaxed);
+        tokio::time::sleep(stall_max * 2 / 3).await;
+        assert!(!task.is_finished(), "it takes some all the time");
+    }
+    let still = tokio::time::Instant::now();
+    assert_eq!(task.await.unwrap(), Ended::Stalled);
+    assert!(still.elapsed() <= stall_max * 2, "{:?}", still.elapsed());
 }
 
 #[tokio::test]

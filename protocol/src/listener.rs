@@ -3,9 +3,10 @@
 use crate::limits::Limits;
 use crate::metrics::{Ended, Metrics};
 use crate::shutdown::{Phase, Shutdown, Trigger};
-use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -28,7 +29,8 @@ pub async fn serve<C, F>(
 {
     // The connections hear of their own trigger, so that the end of the drain reaches them too.
     let (trigger, inner) = Trigger::new();
-    let congestion = Congestion::choose(&listener);
+    let is_changed = sockopt::tcp_congestion(&listener).is_ok_and(|control| control == NOT_PACED);
+    let usual = paced_by().filter(|_| is_changed);
     let mut tasks: JoinSet<()> = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -40,7 +42,7 @@ pub async fn serve<C, F>(
         match accepted {
             Ok(_) if tasks.len() >= limits.connections_max => metrics.over_bound(),
             Ok((stream, _)) => {
-                if let Err(error) = prepare(&stream, limits, &congestion) {
+                if let Err(error) = prepare(&stream, limits, usual.as_deref()) {
                     tracing::debug!(%error, "a socket option was refused");
                 }
                 metrics.accepted();
@@ -66,41 +68,48 @@ pub async fn serve<C, F>(
     while tasks.join_next().await.is_some() {}
 }
 
-/// What to do about BBR, which paces what it sends by timers: between two programs of one machine no queue can fill up, and the timers cost as much
-/// processor time as all else that a large answer takes. Sockets keep their timers even when they change to another algorithm later, so the listener is changed
-/// and connections from elsewhere are given back what the machine uses.
-struct Congestion {
-    elsewhere: Option<String>,
-}
+/// BBR paces what it sends by timers. Between two sockets of one address no queue can fill up, and the timers cost as much processor time as all else that a large answer
+/// takes. Sockets keep them even when they change to another algorithm later, so the listener is changed and connections from elsewhere are given back what
+/// the machine uses. Decision 0008 has figures.
+const PACED: &str = "bbr";
+/// Every Linux has it and lets everybody choose it.
+const NOT_PACED: &str = "reno";
 
-impl Congestion {
-    const PACED: &str = "bbr";
-    /// Every Linux has it and lets everybody choose it.
-    const LOCAL: &str = "reno";
-
-    fn choose(listener: &TcpListener) -> Congestion {
-        let usual = sockopt::tcp_congestion(listener).ok().filter(|usual| usual.starts_with(Congestion::PACED));
-        let changed = usual.filter(|_| sockopt::set_tcp_congestion(listener, Congestion::LOCAL).is_ok());
-        Congestion { elsewhere: changed }
-    }
-
-    fn apply(&self, stream: &TcpStream) -> io::Result<()> {
-        match &self.elsewhere {
-            Some(usual) if stream.peer_addr()?.ip() != stream.local_addr()?.ip() => {
-                Ok(sockopt::set_tcp_congestion(stream, usual)?)
-            }
-            _ => Ok(()),
+/// Has a listener's connections begin without pacing. To be called as soon as it is bound: who connects before is paced for good.
+pub fn avoid_pacing(listener: &TcpListener) {
+    if let Some(usual) = paced_by() {
+        // Not where there would be no way back.
+        let probe = new_socket().and_then(|socket| {
+            sockopt::set_tcp_congestion(&socket, NOT_PACED)?;
+            sockopt::set_tcp_congestion(&socket, &usual)
+        });
+        if let Err(error) = probe.and_then(|()| sockopt::set_tcp_congestion(listener, NOT_PACED)) {
+            tracing::warn!(%error, "connections within the machine are paced by {usual}");
         }
     }
 }
 
-/// Sets a connection's socket options.
-fn prepare(stream: &TcpStream, limits: &Limits, congestion: &Congestion) -> io::Result<()> {
+/// What the system uses, if that paces.
+fn paced_by() -> Option<String> {
+    let usual = new_socket().and_then(|socket| sockopt::tcp_congestion(&socket)).ok();
+    usual.filter(|usual| usual.starts_with(PACED))
+}
+
+fn new_socket() -> rustix::io::Result<OwnedFd> {
+    rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)
+}
+
+/// Sets a connection's socket options. `usual`: what those from elsewhere are given back.
+fn prepare(stream: &TcpStream, limits: &Limits, usual: Option<&str>) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    congestion.apply(stream)?;
-    match limits.send_buffer_bytes {
-        Some(bytes) => Ok(sockopt::set_socket_send_buffer_size(stream, bytes)?),
-        None => Ok(()),
+    if let Some(bytes) = limits.send_buffer_bytes {
+        sockopt::set_socket_send_buffer_size(stream, bytes)?;
+    }
+    match usual {
+        Some(usual) if stream.peer_addr()?.ip() != stream.local_addr()?.ip() => {
+            Ok(sockopt::set_tcp_congestion(stream, usual)?)
+        }
+        _ => Ok(()),
     }
 }
 
@@ -222,5 +231,23 @@ mod tests {
             assert_eq!(task.await.unwrap_err().is_panic(), panics);
         }
         assert_eq!((count(Ended::Shutdown), count(Ended::Panicked)), (Some(1), Some(1)));
+    }
+
+    #[tokio::test]
+    async fn only_connections_from_elsewhere_are_paced() {
+        let Some(usual) = paced_by() else {
+            println!("skipped: this system does not pace");
+            return;
+        };
+        // A client of 127.0.0.2 comes from 127.0.0.1.
+        for (address, expected) in [("127.0.0.1:0", NOT_PACED), ("127.0.0.2:0", usual.as_str())] {
+            let listener = TcpListener::bind(address).await.unwrap();
+            avoid_pacing(&listener);
+            let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            prepare(&stream, &Limits { send_buffer_bytes: Some(100_000), ..Limits::default() }, Some(&usual)).unwrap();
+            assert_eq!(sockopt::tcp_congestion(&stream).unwrap(), expected);
+            assert_eq!(sockopt::socket_send_buffer_size(&stream).unwrap(), 200_000);
+        }
     }
 }

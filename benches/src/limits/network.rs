@@ -91,8 +91,10 @@ pub(super) fn connect(options: Options) -> io::Result<(TcpStream, TcpStream)> {
         sockopt::set_socket_recv_buffer_size(&listener, bytes)?;
     }
     let sender = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)?;
-    // As the server does: BBR would pace what is sent by timers, which costs more than the sending. Where there is nothing to change, it stays.
-    let _ = sockopt::set_tcp_congestion(&sender, "reno");
+    // As the server does: BBR would pace what is sent by timers, which costs more than the sending.
+    if sockopt::tcp_congestion(&sender).is_ok_and(|usual| usual.starts_with("bbr")) {
+        sockopt::set_tcp_congestion(&sender, "reno")?;
+    }
     rustix::net::connect(&sender, &listener.local_addr()?)?;
     let sender = TcpStream::from(sender);
     let (receiver, _) = listener.accept()?;

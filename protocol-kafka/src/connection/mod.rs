@@ -117,6 +117,8 @@ struct Connection<T> {
     active: Instant,
     received: Instant,
     sent: Instant,
+    /// What the system held of it when it took no more.
+    held: Option<usize>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -158,6 +160,7 @@ impl<T: Transport> Connection<T> {
             active: now,
             received: now,
             sent: now,
+            held: None,
             timer: None,
             ctx,
         }
@@ -382,13 +385,18 @@ impl<T: Transport> Connection<T> {
             return Poll::Ready(Ok(false));
         }
         match self.io.poll_send(cx, &mut self.out, self.ctx.metrics.traffic()) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                if self.held.is_none() {
+                    self.held = Some(self.io.held());
+                }
+                Poll::Pending
+            }
             Poll::Ready(Err(error)) => {
                 tracing::debug!(peer = ?self.peer, %error, "a connection broke");
                 Poll::Ready(Err(Ended::Broken))
             }
             Poll::Ready(Ok(_)) => {
-                (self.sent, self.active) = (now, now);
+                (self.sent, self.active, self.held) = (now, now, None);
                 self.charge_answers();
                 if !self.out.is_empty() {
                     // Its share is sent; the other tasks first.
@@ -403,7 +411,7 @@ impl<T: Transport> Connection<T> {
     /// Ends the connection when it is idle or stuck for too long, and sees to it that it is polled then.
     fn poll_timer(&mut self, cx: &mut task::Context<'_>) -> Poll<Ended> {
         let limits = &self.ctx.options.limits;
-        let (deadline, ended) = if !self.out.is_empty() {
+        let (mut deadline, ended) = if !self.out.is_empty() {
             (self.sent + limits.stall_max, Ended::Stalled)
         } else if let Some(deadline) = self.reader.deadline(self.received, limits)
             && self.ahead.is_none()
@@ -422,8 +430,15 @@ impl<T: Transport> Connection<T> {
             timer.as_mut().reset(deadline);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(ended);
+            let now = Instant::now();
+            if now >= deadline {
+                // The system takes more only when a good part of what it holds is gone: a slow client may be at it all the time.
+                let held = self.io.held();
+                if self.out.is_empty() || self.held.is_none_or(|before| held >= before) {
+                    return Poll::Ready(ended);
+                }
+                (self.sent, self.held) = (now, Some(held));
+                deadline = now + limits.stall_max;
             }
             timer.as_mut().reset(deadline);
         }

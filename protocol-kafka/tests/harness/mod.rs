@@ -6,7 +6,7 @@ use headwater_engine::batch::{BatchBuilder, Codec};
 use headwater_engine::env::{Env, sim};
 use headwater_engine::{Drive, Engine, NewTopic, Options as EngineOptions, ProducerId, TimestampMs, Topic};
 use headwater_protocol::metrics::Ended;
-use headwater_protocol::net::Memory;
+use headwater_protocol::net::{Memory, Transport};
 use headwater_protocol::{Phase, Shutdown, Trigger};
 use headwater_protocol_kafka::{Context, Options, serve_connection};
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
@@ -80,8 +80,12 @@ impl Server {
     /// A client and the task that serves it.
     pub fn connect_with(&self, pipe: usize) -> (Client, JoinHandle<Ended>) {
         let (ours, theirs) = tokio::io::duplex(pipe);
-        let task = tokio::spawn(serve_connection(Memory(theirs), self.ctx.clone(), self.shutdown.clone()));
-        (Client { io: ours, next_id: 1 }, task)
+        (Client { io: ours, next_id: 1 }, self.serve(Memory(theirs)))
+    }
+
+    /// Serves a connection of any kind.
+    pub fn serve(&self, io: impl Transport) -> JoinHandle<Ended> {
+        tokio::spawn(serve_connection(io, self.ctx.clone(), self.shutdown.clone()))
     }
 
     pub fn connect(&self) -> Client {

@@ -156,6 +156,11 @@ pub trait Transport: AsyncRead + Unpin + Send + 'static {
     /// Sends until the outbox is empty. Returns how many bytes went out when some did; `Pending` when none could.
     fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox, traffic: &Traffic) -> Poll<io::Result<usize>>;
 
+    /// Bytes that the system holds because the client has not taken them.
+    fn held(&self) -> usize {
+        0
+    }
+
     /// The client's address, where there is one.
     fn peer(&self) -> Option<SocketAddr>;
 }

@@ -1,12 +1,13 @@
 //! TCP: vectored writes for what lies in memory and for small ranges of files, `sendfile` for larger ones.
 //!
-//! `unsafe` is here for one thing: a range of a file names its descriptor by number.
+//! `unsafe` is here for two things: a range of a file names its descriptor by number, and one `ioctl` has no safe form.
 #![allow(unsafe_code)]
 
 use super::{Outbox, POLL_BYTES_MAX, Piece, SLICES_MAX, Transport};
 use crate::metrics::Traffic;
 use headwater_engine::FileRange;
 use rustix::io::{Errno, ReadWriteFlags};
+use rustix::ioctl::{Getter, Opcode};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -39,6 +40,14 @@ impl Transport for TcpStream {
             }
         }
         Poll::Ready(Ok(total))
+    }
+
+    fn held(&self) -> usize {
+        /// `SIOCOUTQ`, by the name that the library has for the same number.
+        const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
+        // SAFETY: this call writes one `int`, and only that.
+        let held = unsafe { rustix::ioctl::ioctl(self.as_fd(), Getter::<SIOCOUTQ, i32>::new()) };
+        held.ok().and_then(|held| usize::try_from(held).ok()).unwrap_or(0)
     }
 
     fn peer(&self) -> Option<SocketAddr> {

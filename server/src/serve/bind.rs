@@ -35,6 +35,7 @@ async fn bind(option: &str, address: &Address, may_be_reached: bool) -> Result<(
         }
     };
     let listener = TcpListener::bind((address.host.as_str(), address.port)).await.map_err(refused)?;
+    headwater_protocol::listener::avoid_pacing(&listener);
     let bound = listener.local_addr().map_err(refused)?;
     // What a name stands for shows only now.
     if !bound.ip().is_loopback() && !may_be_reached {
