@@ -9,6 +9,7 @@ use crate::load::phase::{self, Job, Phase, Watch};
 use crate::load::producer;
 use crate::sys;
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -55,7 +56,8 @@ pub fn mixed(produce: &producer::Plan, replayed: &consumer::Plan, watch: &Watch)
     let consumers = consumer::Plan { passes: 0, ..replayed.clone() }.range_jobs()?.0;
     jobs.extend(consumers.into_iter().map(|job| Job {
         work: Box::new(move |run, meter| {
-            sys::lower_priority()?;
+            // On Linux, of the calling thread alone.
+            rustix::process::setpriority_process(None, 19).map_err(io::Error::from)?;
             (job.work)(run, meter)
         }),
         ..job

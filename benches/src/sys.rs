@@ -8,12 +8,6 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-/// Lets the calling thread run behind others where the processor is short.
-pub fn lower_priority() -> io::Result<()> {
-    // SAFETY: touches no memory of ours. On Linux, process 0 is the calling thread alone.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Direct I/O wants memory, positions and lengths in multiples of this.
 pub const BLOCK: usize = 4096;
 

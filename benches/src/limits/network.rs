@@ -4,7 +4,7 @@
 //! is both.
 
 use super::{Figure, Place, Probe, figure, pinned};
-use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -90,7 +90,7 @@ pub(super) fn connect(options: Options) -> io::Result<(TcpStream, TcpStream)> {
     if let Some(bytes) = options.receive_buffer {
         sockopt::set_socket_recv_buffer_size(&listener, bytes)?;
     }
-    let sender = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)?;
+    let sender = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     // As the server does: BBR would pace what is sent by timers, which costs more than the sending.
     if sockopt::tcp_congestion(&sender).is_ok_and(|usual| usual.starts_with("bbr")) {
         sockopt::set_tcp_congestion(&sender, "reno")?;

@@ -117,7 +117,7 @@ struct Connection<T> {
     active: Instant,
     received: Instant,
     sent: Instant,
-    /// What the system held of it when it took no more.
+    /// What the system held of it when it took no more; none while it takes what there is.
     held: Option<usize>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -434,7 +434,7 @@ impl<T: Transport> Connection<T> {
             if now >= deadline {
                 // The system takes more only when a good part of what it holds is gone: a slow client may be at it all the time.
                 let held = self.io.held();
-                if self.out.is_empty() || self.held.is_none_or(|before| held >= before) {
+                if self.held.is_none_or(|before| held >= before) {
                     return Poll::Ready(ended);
                 }
                 (self.sent, self.held) = (now, Some(held));
