@@ -6,7 +6,7 @@
 //! leaves, opens it and holds the result against the model. `script` and `random` are what happens meanwhile.
 //!
 //! ```text
-//! cargo test -p headwater-tests --test sim --release                       scripted runs and a few random ones
+//! cargo test -p headwater-tests --test sim --profile quick                 scripted runs and a few random ones
 //! HEADWATER_TEST_ALL=1 cargo test ...                                      1,000 random ones
 //! HEADWATER_SIM_SEEDS=200..300 cargo test ...                              these
 //! HEADWATER_SIM_SEEDS=17 HEADWATER_SIM_STOP=432 cargo test ... random      this run, looked at after this operation alone

@@ -356,7 +356,7 @@ fn run_all(seeds: std::ops::Range<u64>, test: &str, run: impl Fn(u64) -> Result<
                     // The others need not go on.
                     next.store(seeds.end, Ordering::Relaxed);
                     panic!(
-                        "seed {seed}: {why}\nto run this alone: HEADWATER_SIM_SEEDS={seed} cargo test -p headwater-tests --test sim --release {test}"
+                        "seed {seed}: {why}\nto run this alone: HEADWATER_SIM_SEEDS={seed} cargo test -p headwater-tests --test sim --profile quick {test}"
                     );
                 }
             }

@@ -197,7 +197,7 @@ pub fn stop_everywhere(config: &Config, script: Script, test: &str) {
         looks += looked;
         if let Err(why) = outcome {
             panic!(
-                "stopped after operation {operation} of {operations}, with {config:?}: {why}\nto run this alone: HEADWATER_SIM_STOP={operation} cargo test -p headwater-tests --test sim --release {test}"
+                "stopped after operation {operation} of {operations}, with {config:?}: {why}\nto run this alone: HEADWATER_SIM_STOP={operation} cargo test -p headwater-tests --test sim --profile quick {test}"
             );
         }
     }

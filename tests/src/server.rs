@@ -30,15 +30,15 @@ pub fn program() -> Result<&'static Path> {
     found.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// Builds it in the release profile, into the target folder that this test lies in.
+/// Builds it in the profile of tests, into the target folder that this test lies in.
 fn build() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let target = this.ancestors().nth(3).context("the test program lies in no target folder")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--package", "headwater", "--target-dir"]).arg(target);
+    cargo.args(["build", "--profile", "quick", "--package", "headwater", "--target-dir"]).arg(target);
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     ensure!(cargo.status()?.success(), "the server could not be built");
-    Ok(target.join("release").join("headwater"))
+    Ok(target.join("quick").join("headwater"))
 }
 
 /// A folder for one test, and how its server is started.

@@ -37,7 +37,7 @@ pub fn write(workspace: &Workspace) -> Result<()> {
 
 /// Every page as it should be.
 fn pages(workspace: &Workspace) -> Result<Vec<(&'static str, Result<String>)>> {
-    let binary = workspace.build("headwater")?;
+    let binary = workspace.build("headwater", "quick")?;
     let mut pages: Vec<_> = PAGES.iter().map(|(file, name)| (*file, generate(&binary, name))).collect();
     pages.push((DIFFERENCES, differences::page(workspace)));
     Ok(pages)

@@ -40,7 +40,7 @@ pub struct Job<'a> {
     workspace: &'a Workspace,
     /// The suite's name.
     name: &'static str,
-    /// The server, built in the release profile; empty when no suite of this run needs it.
+    /// The server: in the long form as users have it, in the short one as it is built sooner. Empty when no suite of this run needs it.
     server: PathBuf,
     /// Whether the long form is asked for.
     long: bool,
@@ -73,8 +73,10 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         Run::Reference | Run::Image => true,
         Run::CargoTest { .. } | Run::Differential | Run::Comparison { .. } => false,
     };
+    let is_long = |suite: &Suite| options.all || suite.tier != Tier::Short;
+    let profile = if suites.iter().any(|suite| is_long(suite)) { "release" } else { "quick" };
     let server =
-        if suites.iter().all(|suite| no_server(suite)) { PathBuf::new() } else { workspace.build("headwater")? };
+        if suites.iter().all(|suite| no_server(suite)) { PathBuf::new() } else { workspace.build("headwater", profile)? };
     let (mut total, mut failed) = (Counts::default(), Vec::new());
     for suite in suites {
         let start = Instant::now();
@@ -84,7 +86,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
             workspace,
             name: suite.name,
             server: server.clone(),
-            long: options.all || suite.tier != Tier::Short,
+            long: is_long(suite),
             bootstrap: options.bootstrap.as_deref(),
             log,
             limit: Duration::from_secs(60 * if options.all { suite.minutes_max * 4 } else { suite.minutes_max }),

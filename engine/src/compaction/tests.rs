@@ -565,7 +565,7 @@ fn batches_of(partition: &Arc<Partition>) -> Vec<Bytes> {
 }
 
 /// The figures of docs/decisions/0004-compaction.md:
-/// `cargo test --release -p headwater-engine --lib compaction::tests::speed -- --ignored --nocapture`.
+/// `cargo test --profile quick -p headwater-engine --lib compaction::tests::speed -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 #[allow(clippy::disallowed_methods, reason = "reads the processor time of its thread")]

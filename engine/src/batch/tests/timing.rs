@@ -1,4 +1,4 @@
-//! How fast the check is: `cargo test --release -p headwater-engine --lib batch::tests::timing -- --ignored --nocapture`.
+//! How fast the check is: `cargo test --profile quick -p headwater-engine --lib batch::tests::timing -- --ignored --nocapture`.
 #![allow(clippy::disallowed_methods, reason = "reads the processor time of its thread")]
 
 use std::hint::black_box;
