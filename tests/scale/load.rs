@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, anyhow, ensure};
 use headwater_benches::kafka::batch::Batch;
 use headwater_benches::kafka::produce::check;
-use headwater_benches::kafka::wire::{Reader, Writer};
+use headwater_benches::kafka::wire::{Reader, Source, Writer};
 use headwater_benches::kafka::{Error, PRODUCE};
 use headwater_benches::latency::Latencies;
 use std::io::{BufReader, Read, Write};

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use headwater_benches::kafka::FETCH;
 use headwater_benches::kafka::admin;
 use headwater_benches::kafka::connection::Connection;
-use headwater_benches::kafka::wire::{Reader, Writer};
+use headwater_benches::kafka::wire::{Reader, Source, Writer};
 use headwater_tests::server::Setup;
 use std::net::SocketAddr;
 use std::path::Path;

@@ -36,7 +36,10 @@ pub fn run(workspace: &Workspace) -> Result<bool> {
 
 /// In the tests' profile, because its build scripts and macros are those that they need anyway.
 fn clippy(workspace: &Workspace) -> Findings {
-    cargo(workspace, &["clippy", "--quiet", "--profile", "quick", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    cargo(
+        workspace,
+        &["clippy", "--quiet", "--profile", "quick", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    )
 }
 
 /// A cargo command that prints its own findings.

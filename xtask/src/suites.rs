@@ -75,8 +75,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
     };
     let is_long = |suite: &Suite| options.all || suite.tier != Tier::Short;
     let profile = if suites.iter().any(|suite| is_long(suite)) { "release" } else { "quick" };
-    let server =
-        if suites.iter().all(|suite| no_server(suite)) { PathBuf::new() } else { workspace.build("headwater", profile)? };
+    let server = if suites.iter().all(|suite| no_server(suite)) {
+        PathBuf::new()
+    } else {
+        workspace.build("headwater", profile)?
+    };
     let (mut total, mut failed) = (Counts::default(), Vec::new());
     for suite in suites {
         let start = Instant::now();

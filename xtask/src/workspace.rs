@@ -61,7 +61,8 @@ impl Workspace {
     /// Builds a program, and returns its path. The whole workspace is named although one program is built: then the features of the
     /// dependencies, and with them their builds, are the same for every program.
     pub fn build(&self, program: &str, profile: &str) -> Result<PathBuf> {
-        let status = self.cargo(&["build", "--quiet", "--profile", profile, "--workspace", "--bin", program]).status()?;
+        let status =
+            self.cargo(&["build", "--quiet", "--profile", profile, "--workspace", "--bin", program]).status()?;
         ensure!(status.success(), "the {profile} build of {program} failed");
         Ok(self.target.join(profile).join(program))
     }

@@ -129,9 +129,9 @@ pub struct ConsumeOptions {
     /// Consumers: connections, each with a thread
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub consumers: usize,
-    /// The most bytes of an answer (default: 50 MiB, or less where that would take more than 2.5 GiB of memory for all consumers, but at least 1 MiB)
-    #[arg(long, value_name = "BYTES")]
-    pub fetch_bytes: Option<i32>,
+    /// The most bytes of an answer
+    #[arg(long, value_name = "BYTES", default_value_t = 50 << 20)]
+    pub fetch_bytes: i32,
     /// The most bytes of a partition in an answer
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     pub partition_bytes: i32,
@@ -143,16 +143,11 @@ impl ConsumeOptions {
     pub fn plan(&self, address: SocketAddr, topic: &str) -> consumer::Plan {
         consumer::Plan {
             consumers: self.consumers,
-            bytes_max: self.fetch_bytes.unwrap_or_else(|| answer_bytes(self.consumers)),
+            bytes_max: self.fetch_bytes,
             partition_bytes_max: self.partition_bytes,
             ..consumer::Plan::new(address, topic)
         }
     }
-}
-
-/// As many bytes of an answer as clients ask for, and as memory for that many consumers allows.
-fn answer_bytes(consumers: usize) -> i32 {
-    i32::try_from(consumer::memory_share(consumers).clamp(1 << 20, 50 << 20)).unwrap_or(i32::MAX)
 }
 
 /// A time in seconds.

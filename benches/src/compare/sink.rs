@@ -1,7 +1,7 @@
 //! A broker that stores nothing: it reads requests whole and answers them. What a load costs with it is what the generator and the
 //! sockets cost.
 
-use crate::kafka::wire::{Reader, Writer};
+use crate::kafka::wire::{Reader, Source, Writer};
 use crate::kafka::{CREATE_TOPICS, DELETE_TOPICS, Error, LIST_OFFSETS, METADATA, PRODUCE};
 use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

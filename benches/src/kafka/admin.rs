@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use super::error::Error;
-use super::wire::Writer;
+use super::wire::{Source, Writer};
 use super::{CREATE_TOPICS, DELETE_TOPICS, LIST_OFFSETS, METADATA};
 use std::thread;
 use std::time::{Duration, Instant};

@@ -8,8 +8,8 @@
 //! The CRC-32C covers everything from the attributes on; the length counts from the leader epoch on.
 
 use super::error::Error;
-use super::wire::Reader;
-use crc_fast::{CrcAlgorithm, checksum};
+use super::wire::{Reader, Source};
+use crc_fast::{CrcAlgorithm, Digest, checksum};
 use headwater_engine::batch::{Codec, compress};
 use serde::{Serialize, Serializer};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -197,21 +197,37 @@ pub struct Walked {
     pub next_offset: i64,
 }
 
-/// Walks the whole batches in `bytes`, checks each CRC and that offsets go on without a gap from `offset`. A cut batch at the
-/// end is no error: a broker may stop anywhere. `each` is told the records of every batch.
-pub fn walk(bytes: &[u8], offset: i64, mut each: impl FnMut(u64)) -> Result<Walked, Error> {
+/// Walks batches in memory, as [`walk_from`] does.
+pub fn walk(bytes: &[u8], offset: i64, each: impl FnMut(u64)) -> Result<Walked, Error> {
+    walk_from(&mut Reader::new(bytes), bytes.len(), offset, each)
+}
+
+/// Walks the whole batches in the next `size` bytes, checks each CRC and that offsets go on without a gap from `offset`. A cut
+/// batch at the end is no error: a broker may stop anywhere. `each` is told the records of every batch.
+pub fn walk_from(
+    source: &mut impl Source,
+    size: usize,
+    offset: i64,
+    mut each: impl FnMut(u64),
+) -> Result<Walked, Error> {
     let mut walked = Walked { next_offset: offset, ..Walked::default() };
-    let mut left = bytes;
-    while left.len() >= HEAD {
-        let mut head = Reader::new(left);
+    let mut left = size;
+    while left >= HEAD {
+        let bytes: [u8; HEAD] = source.array()?;
+        left -= HEAD;
+        let mut head = Reader::new(&bytes);
         let (base, length) = (head.i64()?, head.count()?);
-        let Some(batch) = left.get(..length + 12).filter(|batch| batch.len() >= HEAD) else { break };
-        let mut head = Reader::new(&batch[16..]);
+        let Some(rest) = (length + 12).checked_sub(HEAD).filter(|&rest| rest <= left) else { break };
+        head.i32()?;
         let (magic, crc) = (head.i8()?, head.i32()?);
         head.i16()?;
         let delta = head.i32()?;
-        let count = Reader::new(&batch[57..]).count()?;
-        if magic != 2 || crc as u32 != crc_of(batch) {
+        let count = Reader::new(&bytes[57..]).count()?;
+        let mut sum = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        sum.update(&bytes[21..]);
+        source.pass(rest, |bytes| sum.update(bytes))?;
+        left -= rest;
+        if magic != 2 || crc as u32 != sum.finalize() as u32 {
             return Err(Error::Answer(format!("the batch at offset {base} is damaged (magic {magic})")));
         }
         // The first batch may begin before the offset that was asked for, none may begin after the one expected.
@@ -221,12 +237,12 @@ pub fn walk(bytes: &[u8], offset: i64, mut each: impl FnMut(u64)) -> Result<Walk
                 walked.next_offset
             )));
         }
-        walked.bytes += batch.len() as u64;
+        walked.bytes += (HEAD + rest) as u64;
         walked.records += count as u64;
         each(count as u64);
         walked.next_offset = base + i64::from(delta) + 1;
-        left = &left[batch.len()..];
     }
+    source.skip(left)?;
     Ok(walked)
 }
 

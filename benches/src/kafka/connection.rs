@@ -1,8 +1,8 @@
 //! One connection: frames out, frames in, in order.
 
 use super::error::Error;
-use super::wire::Reader;
-use std::io::{self, BufReader, ErrorKind, Read, Write};
+use super::wire::{Reader, Source};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// Larger answers than this are an error.
 pub const ANSWER_BYTES_MAX: usize = 1 << 30;
 
-/// Bytes that one call reads at most.
+/// Bytes that one call reads at most: few enough to stay in a CPU's own cache until they are looked at, and for other threads to get
+/// their turn in between, also where the kernel does not interrupt a call.
 const READ_BYTES: usize = 256 << 10;
 
 /// Connects; the error names the broker.
@@ -36,14 +37,7 @@ impl Connection {
         let stream = connect(address)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
         stream.set_write_timeout(Some(ANSWER_WAIT))?;
-        Ok(Self { stream: BufReader::with_capacity(16 << 10, stream), sent: 0, received: 0, answer: Vec::new() })
-    }
-
-    /// Takes memory for an answer of so many bytes before it comes: new memory may cost more time than the answer.
-    pub fn expect(&mut self, len: usize) {
-        if self.answer.len() < len {
-            self.answer.resize(len, 0);
-        }
+        Ok(Self { stream: BufReader::with_capacity(READ_BYTES, stream), sent: 0, received: 0, answer: Vec::new() })
     }
 
     /// Sends a frame made by `Writer::request`, with the next correlation id.
@@ -55,30 +49,73 @@ impl Connection {
 
     /// Waits for the next answer and returns what follows its header. Brokers answer in the order of the requests.
     pub fn receive(&mut self) -> Result<Reader<'_>, Error> {
+        let len = self.begin()?;
+        self.answer.resize(len, 0);
+        self.stream.read_exact(&mut self.answer).map_err(broken)?;
+        Ok(Reader::new(&self.answer))
+    }
+
+    /// Waits for the next answer and returns what follows its header, to be read as it comes. All of it must be read.
+    pub fn incoming(&mut self) -> Result<Incoming<'_>, Error> {
+        let left = self.begin()?;
+        Ok(Incoming { stream: &mut self.stream, left })
+    }
+
+    /// Reads the next answer's header, and returns how many bytes follow it.
+    fn begin(&mut self) -> Result<usize, Error> {
         let mut len = [0; 4];
         self.stream.read_exact(&mut len).map_err(broken)?;
         let len = usize::try_from(i32::from_be_bytes(len)).unwrap_or(usize::MAX);
         if !(4..=ANSWER_BYTES_MAX).contains(&len) {
             return Err(Error::Answer(format!("an answer of {len} bytes")));
         }
-        self.expect(len);
-        // In steps, between which other threads get their turn also where the kernel does not interrupt a call.
-        for step in self.answer[..len].chunks_mut(READ_BYTES) {
-            self.stream.read_exact(step).map_err(broken)?;
-        }
+        let mut correlation = [0; 4];
+        self.stream.read_exact(&mut correlation).map_err(broken)?;
+        let correlation = i32::from_be_bytes(correlation);
         self.received = self.received.wrapping_add(1);
-        let mut reader = Reader::new(&self.answer[..len]);
-        let correlation = reader.i32()?;
         if correlation != self.received {
             return Err(Error::Answer(format!("answer {correlation} came instead of {}", self.received)));
         }
-        Ok(reader)
+        Ok(len - 4)
     }
 
     /// Sends a frame and waits for its answer.
     pub fn call(&mut self, mut frame: Vec<u8>) -> Result<Reader<'_>, Error> {
         self.send(&mut frame)?;
         self.receive()
+    }
+}
+
+/// An answer that is read as it comes, without memory for all of it: what was received is looked at while the CPU's cache has it.
+pub struct Incoming<'a> {
+    stream: &'a mut BufReader<TcpStream>,
+    left: usize,
+}
+
+impl Incoming<'_> {
+    /// How many bytes of it are still to be read.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
+    }
+}
+
+impl Source for Incoming<'_> {
+    fn pass(&mut self, mut len: usize, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
+        self.left = self.left.checked_sub(len).ok_or_else(|| Error::Answer("an answer ends too early".into()))?;
+        while len > 0 {
+            let there = match self.stream.fill_buf() {
+                Ok([]) => return Err(broken(ErrorKind::UnexpectedEof.into())),
+                Ok(there) => &there[..there.len().min(len)],
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(broken(error)),
+            };
+            each(there);
+            let taken = there.len();
+            self.stream.consume(taken);
+            len -= taken;
+        }
+        Ok(())
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::FETCH;
 use super::batch::{self, Walked};
-use super::connection::Connection;
+use super::connection::{Connection, Incoming};
 use super::error::Error;
-use super::wire::{Reader, Writer};
+use super::wire::{Source, Writer};
 
 /// A partition and how far it is read.
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +49,13 @@ impl Asking {
         let one = Self { partition_bytes_max: 1, ..self.clone() };
         connection.send(&mut one.request(&[cursor]))?;
         let mut time = None;
-        one.batches(connection.receive()?, |_, _, bytes| {
-            time = bytes.get(27..).and_then(|bytes| Reader::new(bytes).i64().ok());
-            Ok(())
+        one.batches(connection.incoming()?, |_, _, answer, size| {
+            if size >= batch::HEAD {
+                answer.skip(27)?;
+                time = Some(answer.i64()?);
+                return answer.skip(size - 35);
+            }
+            answer.skip(size)
         })?;
         time.ok_or_else(|| Error::Answer(format!("{}-{} has nothing at {}", self.topic, cursor.partition, cursor.next)))
     }
@@ -64,19 +68,19 @@ impl Asking {
         each: impl FnMut(i32, u64),
     ) -> Result<Walked, Error> {
         connection.send(&mut self.request(cursors))?;
-        self.read(connection.receive()?, cursors, each)
+        self.read(connection.incoming()?, cursors, each)
     }
 
     /// Reads an answer, checks what is in it and moves the cursors on. The records that are counted are those before the
     /// cursors' ends, the bytes those of all whole batches.
     pub fn read(
         &self,
-        answer: Reader<'_>,
+        answer: Incoming<'_>,
         cursors: &mut [Cursor],
         mut each: impl FnMut(i32, u64),
     ) -> Result<Walked, Error> {
         let mut sum = Walked::default();
-        self.batches(answer, |nth, partition, bytes| {
+        self.batches(answer, |nth, partition, answer, size| {
             // Brokers answer in the order of the request, as a rule.
             let at = match cursors.get(nth) {
                 Some(cursor) if cursor.partition == partition => Some(nth),
@@ -85,7 +89,7 @@ impl Asking {
             let Some(cursor) = at.and_then(|at| cursors.get_mut(at)) else {
                 return Err(Error::Answer(format!("Fetch answered partition {partition}, unasked")));
             };
-            let walked = batch::walk(bytes, cursor.next, |records| each(partition, records))?;
+            let walked = batch::walk_from(answer, size, cursor.next, |records| each(partition, records))?;
             let until = walked.next_offset.min(cursor.end);
             sum.records += u64::try_from(until - cursor.next).unwrap_or(0);
             sum.bytes += walked.bytes;
@@ -95,17 +99,17 @@ impl Asking {
         Ok(sum)
     }
 
-    /// The batches in an answer: which partition in it, its number, the bytes.
+    /// The batches in an answer: which partition in it, its number, where to read them and how many bytes.
     fn batches(
         &self,
-        mut answer: Reader<'_>,
-        mut each: impl FnMut(usize, i32, &[u8]) -> Result<(), Error>,
+        mut answer: Incoming<'_>,
+        mut each: impl FnMut(usize, i32, &mut Incoming<'_>, usize) -> Result<(), Error>,
     ) -> Result<(), Error> {
         answer.i32()?;
         Error::check("Fetch", answer.i16()?, || self.topic.clone())?;
         answer.i32()?;
         for _ in 0..answer.count()? {
-            answer.string()?;
+            answer.skip_string()?;
             for nth in 0..answer.count()? {
                 let partition = answer.i32()?;
                 Error::check("Fetch", answer.i16()?, || format!("{}-{partition}", self.topic))?;
@@ -118,9 +122,12 @@ impl Asking {
                 }
                 answer.i32()?;
                 let size = answer.count()?;
-                each(nth, partition, answer.raw(size)?)?;
+                each(nth, partition, &mut answer, size)?;
             }
         }
-        Ok(())
+        match answer.left() {
+            0 => Ok(()),
+            left => Err(Error::Answer(format!("a Fetch answer has {left} bytes too many"))),
+        }
     }
 }

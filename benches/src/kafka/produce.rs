@@ -3,7 +3,7 @@
 use super::PRODUCE;
 use super::batch::{self, Batch};
 use super::error::Error;
-use super::wire::{Reader, Writer};
+use super::wire::{Reader, Source, Writer};
 
 /// One request, encoded once; partitions are patched in, and times when they are wanted.
 pub struct Request {

@@ -63,8 +63,67 @@ impl Writer {
     }
 }
 
+/// Where primitive types are read from, in order.
+pub trait Source {
+    /// Hands on the next `len` bytes, in one piece or several.
+    fn pass(&mut self, len: usize, each: impl FnMut(&[u8])) -> Result<(), Error>;
+
+    /// The next bytes.
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let (mut out, mut filled) = ([0; N], 0);
+        self.pass(N, |bytes| {
+            out[filled..filled + bytes.len()].copy_from_slice(bytes);
+            filled += bytes.len();
+        })?;
+        Ok(out)
+    }
+
+    /// An INT8.
+    fn i8(&mut self) -> Result<i8, Error> {
+        Ok(i8::from_be_bytes(self.array()?))
+    }
+
+    /// An INT16.
+    fn i16(&mut self) -> Result<i16, Error> {
+        Ok(i16::from_be_bytes(self.array()?))
+    }
+
+    /// An INT32.
+    fn i32(&mut self) -> Result<i32, Error> {
+        Ok(i32::from_be_bytes(self.array()?))
+    }
+
+    /// An INT64.
+    fn i64(&mut self) -> Result<i64, Error> {
+        Ok(i64::from_be_bytes(self.array()?))
+    }
+
+    /// The number of elements of an ARRAY or bytes of BYTES; null counts as none.
+    fn count(&mut self) -> Result<usize, Error> {
+        Ok(usize::try_from(self.i32()?).unwrap_or(0))
+    }
+
+    /// Passes over bytes.
+    fn skip(&mut self, len: usize) -> Result<(), Error> {
+        self.pass(len, |_| {})
+    }
+
+    /// Passes over a STRING or NULLABLE_STRING.
+    fn skip_string(&mut self) -> Result<(), Error> {
+        let len = usize::try_from(self.i16()?).unwrap_or(0);
+        self.skip(len)
+    }
+}
+
 /// Reads primitive types from an answer.
 pub struct Reader<'a>(&'a [u8]);
+
+impl Source for Reader<'_> {
+    fn pass(&mut self, len: usize, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
+        each(self.raw(len)?);
+        Ok(())
+    }
+}
 
 impl<'a> Reader<'a> {
     /// Reads from `bytes`.
@@ -81,43 +140,12 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.raw(N)?);
-        Ok(out)
-    }
-
-    /// An INT8.
-    pub fn i8(&mut self) -> Result<i8, Error> {
-        Ok(i8::from_be_bytes(self.array()?))
-    }
-
-    /// An INT16.
-    pub fn i16(&mut self) -> Result<i16, Error> {
-        Ok(i16::from_be_bytes(self.array()?))
-    }
-
-    /// An INT32.
-    pub fn i32(&mut self) -> Result<i32, Error> {
-        Ok(i32::from_be_bytes(self.array()?))
-    }
-
-    /// An INT64.
-    pub fn i64(&mut self) -> Result<i64, Error> {
-        Ok(i64::from_be_bytes(self.array()?))
-    }
-
     /// A STRING or NULLABLE_STRING; null is `None`.
     pub fn string(&mut self) -> Result<Option<&'a str>, Error> {
         match usize::try_from(self.i16()?) {
             Err(_) => Ok(None),
             Ok(len) => std::str::from_utf8(self.raw(len)?).map(Some).map_err(|error| Error::Answer(error.to_string())),
         }
-    }
-
-    /// The number of elements of an ARRAY or bytes of BYTES; null counts as none.
-    pub fn count(&mut self) -> Result<usize, Error> {
-        Ok(usize::try_from(self.i32()?).unwrap_or(0))
     }
 
     /// What has not been read.

@@ -15,15 +15,6 @@ const PARTITIONS_A_REQUEST_MAX: usize = 100;
 /// A broker that gives nothing for so long, where there is something, ends the run.
 const NOTHING_WAIT: Duration = Duration::from_secs(20);
 
-/// Memory that all consumers take for answers before the first comes.
-const MEMORY_MAX: usize = 2560 << 20;
-
-/// What each of so many consumers has of it.
-#[must_use]
-pub fn memory_share(consumers: usize) -> usize {
-    MEMORY_MAX / consumers.max(1)
-}
-
 /// What is read, and how.
 #[derive(Clone, Debug, Serialize)]
 pub struct Plan {
@@ -81,8 +72,6 @@ impl Plan {
         for cursors in parts(&all, self.consumers.max(1)) {
             let (plan, mut connection) = (self.clone(), Connection::open(self.address)?);
             let times = if self.by_time { times(&mut connection, &self.asking(), &cursors)? } else { Vec::new() };
-            let answer = usize::try_from(self.bytes_max).unwrap_or_default();
-            connection.expect(answer.min(memory_share(self.consumers)));
             jobs.push(Job {
                 flow: "consume",
                 leads: self.passes > 0,

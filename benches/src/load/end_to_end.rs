@@ -116,7 +116,7 @@ pub fn ping_pong(produce: &producer::Plan, consume: &consumer::Plan, watch: &Wat
             writer.send(request.frame())?;
             let mut records = 0;
             loop {
-                records += asking.read(reader.receive()?, &mut cursors, |_, _| {})?.records;
+                records += asking.read(reader.incoming()?, &mut cursors, |_, _| {})?.records;
                 if records >= batch.records {
                     break;
                 }

@@ -4,7 +4,7 @@ use super::batches::Batches;
 use crate::kafka::batch::now_ms;
 use crate::kafka::connection::{ANSWER_BYTES_MAX, ANSWER_WAIT, connect};
 use crate::kafka::produce::{Request, check, joined};
-use crate::kafka::wire::Reader;
+use crate::kafka::wire::{Reader, Source};
 use crate::kafka::{Error, admin};
 use crate::load::end_to_end::Ledger;
 use crate::load::keys::Keys;
