@@ -10,10 +10,11 @@ use super::sys;
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 use parking_lot::Mutex;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How far apart the bytes are that `is_resident` asks for where the kernel does not count pages: its usual read-ahead is
@@ -147,12 +148,32 @@ impl DiskFile for RealFile {
         }
     }
 
-    fn read_ahead(&self, position: u64, size: u64) {
-        if size > 0
-            && let Err(error) = sys::will_need(self.file.as_fd(), position, size)
-        {
-            tracing::debug!(%error, "the kernel does not read ahead on request");
+    /// Sends the range to `/dev/null`, so that the kernel's own reading ahead fills the page cache, with large folios and large requests, and
+    /// goes on behind the range. What `POSIX_FADV_WILLNEED` asks for it reads page by page, at six times the processor time.
+    fn load(&self, mut position: u64, size: u64) -> io::Result<()> {
+        static NULL: OnceLock<File> = OnceLock::new();
+        let null = match NULL.get() {
+            Some(null) => null,
+            None => {
+                let opened = OpenOptions::new().write(true).open("/dev/null")?;
+                NULL.get_or_init(|| opened)
+            }
+        };
+        if let Err(error) = sys::is_read_in_order(self.file.as_fd()) {
+            tracing::debug!(%error, "the kernel takes no hint to read ahead");
         }
+        let end = position.saturating_add(size);
+        while position < end {
+            match sys::sendfile(null.as_fd(), self.file.as_fd(), position, end - position) {
+                Ok(0) => break,
+                Ok(sent) => position += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A filesystem that sends nothing: who wants the bytes reads them.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn is_resident(&self, position: u64, size: u64) -> bool {

@@ -69,14 +69,22 @@ pub(super) fn start_writeback(fd: BorrowedFd<'_>, position: u64, size: u64) -> i
     check(unsafe { libc::sync_file_range(fd.as_raw_fd(), position, size, libc::SYNC_FILE_RANGE_WRITE) })
 }
 
-/// Says that the range will be read soon.
-pub(super) fn will_need(fd: BorrowedFd<'_>, position: u64, size: u64) -> io::Result<()> {
-    let (position, size) = (offset(position)?, offset(size)?);
+/// Says that the file is read in order: the kernel reads further ahead.
+pub(super) fn is_read_in_order(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: touches no memory of ours.
-    match unsafe { libc::posix_fadvise(fd.as_raw_fd(), position, size, libc::POSIX_FADV_WILLNEED) } {
+    match unsafe { libc::posix_fadvise(fd.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }
+}
+
+/// Sends bytes of a file to `out`, without a copy where that can be; may send less than asked.
+pub(super) fn sendfile(out: BorrowedFd<'_>, fd: BorrowedFd<'_>, position: u64, size: u64) -> io::Result<u64> {
+    let mut position = offset(position)?;
+    let size = usize::try_from(size.min(1 << 30)).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads and writes the position, which lives through the call.
+    let sent = unsafe { libc::sendfile(out.as_raw_fd(), fd.as_raw_fd(), &raw mut position, size) };
+    u64::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 /// Writes everything of the filesystem that `fd` lies on to its medium.

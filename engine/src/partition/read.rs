@@ -140,9 +140,6 @@ struct Cut {
 /// So many batches are walked over without an index, to see where a read ends.
 const HOPS_MAX: usize = 64;
 
-/// So many times what a cold read takes is asked of the medium behind it: who reads on finds it on its way.
-const AHEAD: u64 = 4;
-
 /// A read that must wait for the medium.
 pub struct ColdRead {
     partition: Arc<Partition>,
@@ -219,8 +216,6 @@ impl Partition {
         }
         if may_block {
             // Either the pages were gone or the CRCs unchecked: reading them to check brings both. What was checked once is not again.
-            let ahead = (end - start).saturating_mul(AHEAD);
-            file.disk_file().read_ahead(start, spot.size.min(end.saturating_add(ahead)) - start);
             if !file.is_verified(start, end) || !file.bring_in(start, end)? {
                 let epochs = self.published.lock().epochs.clone();
                 file.verify(start, base, end, &epochs).inspect_err(|error| self.report(error))?;

@@ -23,8 +23,6 @@ const PREALLOCATE_MIN: u64 = 64 << 10;
 const PREALLOCATE_MAX: u64 = 32 << 20;
 /// Dirty bytes of one file that write-back is asked for at a time.
 const WRITE_BACK_BYTES: u64 = 4 << 20;
-/// Who waits for bytes asks for one in so many.
-const BRING_IN_STEP: usize = 64 << 10;
 
 /// An open segment.
 pub struct SegmentFile {
@@ -138,12 +136,9 @@ impl SegmentFile {
     /// Waits until `[position, end)` is in memory, without looking at it. False when it is not all there after all.
     pub fn bring_in(&self, position: u64, end: u64) -> io::Result<bool> {
         self.settle(end)?;
-        let mut byte = [0];
-        // The kernel reads ahead what lies between.
-        for at in (position..end).step_by(BRING_IN_STEP).chain(end.checked_sub(1)) {
-            self.read_exact_at(&mut byte, at)?;
-        }
-        Ok(self.file.is_resident(position, end.saturating_sub(position)))
+        let size = end.saturating_sub(position);
+        self.file.load(position, size)?;
+        Ok(self.file.is_resident(position, size))
     }
 
     /// The index of the part `[0, end)` that this process did not publish itself, read or made now when it is not at

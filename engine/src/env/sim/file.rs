@@ -96,10 +96,10 @@ impl DiskFile for SimFile {
     /// Nothing: the simulated disk writes back at whatever moment a crash finds convenient.
     fn start_writeback(&self, _position: u64, _size: u64) {}
 
-    fn read_ahead(&self, position: u64, size: u64) {
-        if let Ok(inode) = self.disk.state().inode(self.inode) {
-            inode.read_ahead(position, size);
-        }
+    fn load(&self, position: u64, size: u64) -> io::Result<()> {
+        let size = size.min(self.size()?.saturating_sub(position));
+        let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+        self.read(position, &mut bytes).map(drop)
     }
 
     fn is_resident(&self, position: u64, size: u64) -> bool {

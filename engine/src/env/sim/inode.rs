@@ -264,12 +264,6 @@ impl Inode {
         }
     }
 
-    /// Puts the range into the cache, as a finished read-ahead does.
-    pub(super) fn read_ahead(&mut self, position: u64, size: u64) {
-        let size = size.min(self.size().saturating_sub(position));
-        self.touch(position, size);
-    }
-
     /// Empties the cache of everything that could be read back.
     pub(super) fn cool(&mut self) {
         self.warm.clear();
