@@ -9,6 +9,7 @@ use crate::env::Env;
 use crate::ids::{Epoch, Sequence, TopicId};
 use crate::partition::Sealed;
 use crate::segment::files::{FileTable, SegmentFile};
+use crate::segment::loads::Loads;
 use crate::stats::Stats;
 use crate::topic::Catalogue;
 use crate::wake::Wakers;
@@ -34,6 +35,7 @@ pub struct Shared {
     pub stats: Stats,
     pub queue: Queue,
     pub space: Space,
+    pub loads: Loads,
     pub wakers: Arc<Wakers>,
     /// This run's number; every start takes a new one.
     pub incarnation: u64,

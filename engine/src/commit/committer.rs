@@ -299,6 +299,9 @@ impl Committer {
             previous_crc: self.previous_crc,
         };
         self.is_sealed = queued.is_empty();
+        if !writes.is_empty() {
+            self.cell.shared.loads.note_append(now);
+        }
         let (block, crc) = block.finish(header);
         Round {
             sequence: self.next,

@@ -83,8 +83,9 @@ pub trait DiskFile: Any + Send + Sync {
     fn preallocate(&self, position: u64, size: u64) -> io::Result<()>;
     /// Asks the kernel to start writing dirty pages of the range; a hint.
     fn start_writeback(&self, position: u64, size: u64);
-    /// Waits until the range is in memory, as far as the file has it and the system can do so; nothing is copied. A hint to go on behind it.
-    fn load(&self, position: u64, size: u64) -> io::Result<()>;
+    /// Waits until the range is in memory, as far as the file has it and the system can do so; nothing is copied. With `ahead` the kernel may
+    /// go on behind it, else the medium is asked for nothing else.
+    fn load(&self, position: u64, size: u64, ahead: bool) -> io::Result<()>;
     /// Whether the range can (very probably) be read without waiting for the medium.
     fn is_resident(&self, position: u64, size: u64) -> bool;
     /// The range as a slice, without a copy where the disk can map. The caller promises that the range lies below the

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::disk::DiskFile;
-use super::sys;
+use super::sys::{self, Advice};
 use bytes::Bytes;
 use memmap2::{Mmap, MmapOptions};
 use parking_lot::Mutex;
@@ -149,22 +149,23 @@ impl DiskFile for RealFile {
     }
 
     /// Sends the range to `/dev/null`, so that the kernel's own reading ahead fills the page cache, with large folios and large requests, and
-    /// goes on behind the range. What `POSIX_FADV_WILLNEED` asks for it reads page by page, at six times the processor time.
-    fn load(&self, mut position: u64, size: u64) -> io::Result<()> {
-        static NULL: OnceLock<File> = OnceLock::new();
-        let null = match NULL.get() {
-            Some(null) => null,
-            None => {
-                let opened = OpenOptions::new().write(true).open("/dev/null")?;
-                NULL.get_or_init(|| opened)
-            }
+    /// goes on behind the range. What is asked for by `POSIX_FADV_WILLNEED` alone it reads page by page, at six times the processor time.
+    fn load(&self, mut position: u64, size: u64, ahead: bool) -> io::Result<()> {
+        static NULL: OnceLock<Option<File>> = OnceLock::new();
+        let null = NULL.get_or_init(|| OpenOptions::new().write(true).open("/dev/null").ok());
+        let Some(null) = null.as_ref().filter(|_| size > 0) else { return Ok(()) };
+        let fd = self.file.as_fd();
+        let advised = if ahead {
+            sys::advise(fd, 0, 0, Advice::InOrder)
+        } else {
+            sys::advise(fd, 0, 0, Advice::Anywhere).and_then(|()| sys::advise(fd, position, size, Advice::Soon))
         };
-        if let Err(error) = sys::is_read_in_order(self.file.as_fd()) {
-            tracing::debug!(%error, "the kernel takes no hint to read ahead");
+        if let Err(error) = advised {
+            tracing::debug!(%error, "the kernel takes no hint how a file is read");
         }
         let end = position.saturating_add(size);
         while position < end {
-            match sys::sendfile(null.as_fd(), self.file.as_fd(), position, end - position) {
+            match sys::sendfile(null.as_fd(), fd, position, end - position) {
                 Ok(0) => break,
                 Ok(sent) => position += sent,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -69,10 +69,27 @@ pub(super) fn start_writeback(fd: BorrowedFd<'_>, position: u64, size: u64) -> i
     check(unsafe { libc::sync_file_range(fd.as_raw_fd(), position, size, libc::SYNC_FILE_RANGE_WRITE) })
 }
 
-/// Says that the file is read in order: the kernel reads further ahead.
-pub(super) fn is_read_in_order(fd: BorrowedFd<'_>) -> io::Result<()> {
+/// How a file will be read.
+#[derive(Clone, Copy)]
+pub(super) enum Advice {
+    /// In order, this open file until other advice: the kernel reads further ahead.
+    InOrder,
+    /// Anywhere, this open file until other advice: the kernel does not read ahead.
+    Anywhere,
+    /// This range, soon: the kernel begins with it, up to some megabytes.
+    Soon,
+}
+
+/// Says how a range of a file will be read; 0 bytes reach to its end.
+pub(super) fn advise(fd: BorrowedFd<'_>, position: u64, size: u64, advice: Advice) -> io::Result<()> {
+    let (position, size) = (offset(position)?, offset(size)?);
+    let advice = match advice {
+        Advice::InOrder => libc::POSIX_FADV_SEQUENTIAL,
+        Advice::Anywhere => libc::POSIX_FADV_RANDOM,
+        Advice::Soon => libc::POSIX_FADV_WILLNEED,
+    };
     // SAFETY: touches no memory of ours.
-    match unsafe { libc::posix_fadvise(fd.as_raw_fd(), 0, 0, libc::POSIX_FADV_SEQUENTIAL) } {
+    match unsafe { libc::posix_fadvise(fd.as_raw_fd(), position, size, advice) } {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }

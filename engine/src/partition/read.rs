@@ -215,8 +215,9 @@ impl Partition {
             return Ok(Some(Batches { range: None, next: request.from, bounds }));
         }
         if may_block {
-            // Either the pages were gone or the CRCs unchecked: reading them to check brings both. What was checked once is not again.
-            if !file.is_verified(start, end) || !file.bring_in(start, end)? {
+            // Either the pages were gone or the CRCs unchecked. What was checked once is not again.
+            let is_there = self.shared.loads.bring_in(&file, start, end, self.shared.env.clock.monotonic())?;
+            if !is_there || !file.is_verified(start, end) {
                 let epochs = self.published.lock().epochs.clone();
                 file.verify(start, base, end, &epochs).inspect_err(|error| self.report(error))?;
             }

@@ -20,6 +20,7 @@ use crate::env::{DirLock, Env, WalDevice, WalMethod};
 use crate::ids::{Epoch, FileId, PartitionId, Sequence, TopicId};
 use crate::partition::{Partition, Published};
 use crate::segment::files::FileTable;
+use crate::segment::loads::Loads;
 use crate::settings::{Durability, Settings};
 use crate::stats::Stats;
 use crate::topic::{Topic, TopicError};
@@ -120,6 +121,7 @@ fn inspect(
         stats: Stats::default(),
         queue,
         space: Space::new(options.disk_reserve_bytes),
+        loads: Loads::default(),
         wakers: Arc::default(),
         incarnation,
         epoch,

@@ -133,14 +133,6 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// Waits until `[position, end)` is in memory, without looking at it. False when it is not all there after all.
-    pub fn bring_in(&self, position: u64, end: u64) -> io::Result<bool> {
-        self.settle(end)?;
-        let size = end.saturating_sub(position);
-        self.file.load(position, size)?;
-        Ok(self.file.is_resident(position, size))
-    }
-
     /// The index of the part `[0, end)` that this process did not publish itself, read or made now when it is not at
     /// hand. `base` is the segment's base offset, `next` the segment that follows. May block. Where it is made, the batches are checked on the way.
     pub fn index(

@@ -10,6 +10,7 @@ mod extents;
 pub mod files;
 pub mod gather;
 pub mod index;
+pub mod loads;
 #[cfg(test)]
 mod tests;
 pub mod walk;

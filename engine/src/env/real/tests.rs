@@ -108,8 +108,8 @@ fn hints_are_harmless_and_fresh_bytes_are_resident() {
     write(&file, &vec![3; 300_000], 0);
     file.start_writeback(0, 300_000);
     file.start_writeback(0, 0);
-    file.load(0, 300_000).unwrap();
-    file.load(299_999, u64::MAX).unwrap();
+    file.load(0, 300_000, true).unwrap();
+    file.load(299_999, u64::MAX, false).unwrap();
     assert!(file.is_resident(0, 300_000));
     assert!(file.is_resident(299_999, 1));
     assert!(file.is_resident(0, 0));
@@ -134,8 +134,12 @@ fn what_left_the_cache_is_not_resident_until_it_is_read() {
     file.read_at(&mut [0], size - 1).unwrap();
     assert!(file.is_resident(0, 1) && file.is_resident(size - 1, 1));
     assert!(!file.is_resident(0, size), "the middle is still on the disk alone");
-    file.load(0, size).unwrap();
+    file.load(0, size, true).unwrap();
     assert!(file.is_resident(0, size));
+    sys::drop_from_cache(fs::File::open(&path).unwrap().as_fd()).unwrap();
+    let half = size / 2;
+    file.load(0, half, false).unwrap();
+    assert!(file.is_resident(0, half) && !file.is_resident(half, half), "it read ahead although it was not to");
 }
 
 #[test]

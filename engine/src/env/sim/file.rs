@@ -96,7 +96,7 @@ impl DiskFile for SimFile {
     /// Nothing: the simulated disk writes back at whatever moment a crash finds convenient.
     fn start_writeback(&self, _position: u64, _size: u64) {}
 
-    fn load(&self, position: u64, size: u64) -> io::Result<()> {
+    fn load(&self, position: u64, size: u64, _ahead: bool) -> io::Result<()> {
         let size = size.min(self.size()?.saturating_sub(position));
         let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
         self.read(position, &mut bytes).map(drop)

@@ -136,7 +136,7 @@ fn cold_ranges_become_resident_when_they_are_read() {
     file.read_at(&mut [0; 10], 100).unwrap();
     assert!(file.is_resident(0, 65_536));
     assert!(!file.is_resident(0, 65_537));
-    file.load(0, u64::MAX).unwrap();
+    file.load(0, u64::MAX, true).unwrap();
     assert!(file.is_resident(0, 1 << 20));
     disk.set_cold(0.5);
     let cold = (0..16).filter(|unit| !file.is_resident(unit * 65_536, 1)).count();
