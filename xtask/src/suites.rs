@@ -40,7 +40,7 @@ pub struct Job<'a> {
     workspace: &'a Workspace,
     /// The suite's name.
     name: &'static str,
-    /// The server: in the long form as users have it, in the short one as it is built sooner. Empty when no suite of this run needs it.
+    /// The server: as users have it where a long form wants one, else as it is built sooner. Empty when no suite of this run needs it.
     server: PathBuf,
     /// Whether the long form is asked for.
     long: bool,
@@ -74,7 +74,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         Run::CargoTest { .. } | Run::Differential | Run::Comparison { .. } => false,
     };
     let is_long = |suite: &Suite| options.all || suite.tier != Tier::Short;
-    let profile = if suites.iter().any(|suite| is_long(suite)) { "release" } else { "quick" };
+    let profile = if suites.iter().any(|suite| is_long(suite) && !no_server(suite)) { "release" } else { "quick" };
     let server = if suites.iter().all(|suite| no_server(suite)) {
         PathBuf::new()
     } else {

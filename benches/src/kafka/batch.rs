@@ -259,6 +259,34 @@ mod tests {
         assert_eq!(walked, Walked { bytes: batch.bytes.len() as u64, records: 63, next_offset: 63 });
     }
 
+    /// Hands on what it has in pieces of so many bytes.
+    struct Pieces<'a>(Reader<'a>, usize);
+
+    impl Source for Pieces<'_> {
+        fn pass(&mut self, mut len: usize, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
+            while len > 0 {
+                let piece = len.min(self.1);
+                each(self.0.raw(piece)?);
+                len -= piece;
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_comes_in_pieces_walks_as_what_is_there_at_once() {
+        let mut bytes = Shape::plain(100, 1000).batch().unwrap().bytes;
+        bytes.extend_from_slice(&bytes.clone()[..90]);
+        let expected = walk(&bytes, 0, |_| {}).unwrap();
+        for size in [1, 7, 60, 61, 62, 1000] {
+            let mut source = Pieces(Reader::new(&bytes), size);
+            assert_eq!(walk_from(&mut source, bytes.len(), 0, |_| {}).unwrap(), expected);
+            assert!(source.0.rest().is_empty(), "the cut batch is passed over");
+            let mut short = Pieces(Reader::new(&bytes[..bytes.len() - 1]), size);
+            assert!(walk_from(&mut short, bytes.len(), 0, |_| {}).is_err(), "less came than was said");
+        }
+    }
+
     #[test]
     fn batch_of_one_record_may_exceed_the_size() {
         assert_eq!(Shape::plain(1024, 1).batch().unwrap().records, 1);

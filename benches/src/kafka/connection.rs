@@ -11,8 +11,8 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// Larger answers than this are an error.
 pub const ANSWER_BYTES_MAX: usize = 1 << 30;
 
-/// Bytes that one call reads at most: few enough to stay in a CPU's own cache until they are looked at, and for other threads to get
-/// their turn in between, also where the kernel does not interrupt a call.
+/// Bytes of an incoming answer that one call reads at most: few enough to stay in a CPU's own cache until they are looked at, and for
+/// other threads to get their turn in between, also where the kernel does not interrupt a call.
 const READ_BYTES: usize = 256 << 10;
 
 /// Connects; the error names the broker.
@@ -29,6 +29,8 @@ pub struct Connection {
     sent: i32,
     received: i32,
     answer: Vec<u8>,
+    /// Bytes of an incoming answer that were not read.
+    left: usize,
 }
 
 impl Connection {
@@ -37,7 +39,13 @@ impl Connection {
         let stream = connect(address)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
         stream.set_write_timeout(Some(ANSWER_WAIT))?;
-        Ok(Self { stream: BufReader::with_capacity(READ_BYTES, stream), sent: 0, received: 0, answer: Vec::new() })
+        Ok(Self {
+            stream: BufReader::with_capacity(READ_BYTES, stream),
+            sent: 0,
+            received: 0,
+            answer: Vec::new(),
+            left: 0,
+        })
     }
 
     /// Sends a frame made by `Writer::request`, with the next correlation id.
@@ -57,12 +65,15 @@ impl Connection {
 
     /// Waits for the next answer and returns what follows its header, to be read as it comes. All of it must be read.
     pub fn incoming(&mut self) -> Result<Incoming<'_>, Error> {
-        let left = self.begin()?;
-        Ok(Incoming { stream: &mut self.stream, left })
+        self.left = self.begin()?;
+        Ok(Incoming(self))
     }
 
     /// Reads the next answer's header, and returns how many bytes follow it.
     fn begin(&mut self) -> Result<usize, Error> {
+        if self.left > 0 {
+            return Err(Error::Answer("the answer before was not read to its end".into()));
+        }
         let mut len = [0; 4];
         self.stream.read_exact(&mut len).map_err(broken)?;
         let len = usize::try_from(i32::from_be_bytes(len)).unwrap_or(usize::MAX);
@@ -87,24 +98,22 @@ impl Connection {
 }
 
 /// An answer that is read as it comes, without memory for all of it: what was received is looked at while the CPU's cache has it.
-pub struct Incoming<'a> {
-    stream: &'a mut BufReader<TcpStream>,
-    left: usize,
-}
+pub struct Incoming<'a>(&'a mut Connection);
 
 impl Incoming<'_> {
     /// How many bytes of it are still to be read.
     #[must_use]
     pub fn left(&self) -> usize {
-        self.left
+        self.0.left
     }
 }
 
 impl Source for Incoming<'_> {
     fn pass(&mut self, mut len: usize, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
-        self.left = self.left.checked_sub(len).ok_or_else(|| Error::Answer("an answer ends too early".into()))?;
+        let Connection { stream, left, .. } = &mut *self.0;
+        *left = left.checked_sub(len).ok_or_else(|| Error::Answer("an answer ends too early".into()))?;
         while len > 0 {
-            let there = match self.stream.fill_buf() {
+            let there = match stream.fill_buf() {
                 Ok([]) => return Err(broken(ErrorKind::UnexpectedEof.into())),
                 Ok(there) => &there[..there.len().min(len)],
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -112,7 +121,7 @@ impl Source for Incoming<'_> {
             };
             each(there);
             let taken = there.len();
-            self.stream.consume(taken);
+            stream.consume(taken);
             len -= taken;
         }
         Ok(())

@@ -299,7 +299,7 @@ impl Committer {
             previous_crc: self.previous_crc,
         };
         self.is_sealed = queued.is_empty();
-        if !writes.is_empty() {
+        if sync && !writes.is_empty() {
             self.cell.shared.loads.note_append(now);
         }
         let (block, crc) = block.finish(header);

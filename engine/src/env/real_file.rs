@@ -69,6 +69,16 @@ impl RealFile {
         RealFile { file, map: Mutex::new(Bytes::new()) }
     }
 
+    /// Waits until the range is in memory, where only reading says so: the kernel reads ahead what lies between the bytes.
+    fn touch(&self, position: u64, end: u64) -> io::Result<()> {
+        for at in (position..end).step_by(RESIDENT_STEP).chain(end.checked_sub(1)) {
+            if self.read_at(&mut [0], at)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// A map that reaches at least to `end`.
     fn mapped_to(&self, end: usize) -> io::Result<Bytes> {
         let mut map = self.map.lock();
@@ -148,29 +158,38 @@ impl DiskFile for RealFile {
         }
     }
 
-    /// Sends the range to `/dev/null`, so that the kernel's own reading ahead fills the page cache, with large folios and large requests, and
-    /// goes on behind the range. What is asked for by `POSIX_FADV_WILLNEED` alone it reads page by page, at six times the processor time.
+    /// Sends the range to `/dev/null`: the kernel's own reading ahead then fills the page cache, with large folios and large requests, and goes on
+    /// behind the range. `POSIX_FADV_WILLNEED` costs six times the processor time, as it asks page by page, but for the range alone.
     fn load(&self, mut position: u64, size: u64, ahead: bool) -> io::Result<()> {
         static NULL: OnceLock<Option<File>> = OnceLock::new();
-        let null = NULL.get_or_init(|| OpenOptions::new().write(true).open("/dev/null").ok());
-        let Some(null) = null.as_ref().filter(|_| size > 0) else { return Ok(()) };
+        if size == 0 {
+            return Ok(());
+        }
         let fd = self.file.as_fd();
         let advised = if ahead {
+            // For the whole file, until other advice.
             sys::advise(fd, 0, 0, Advice::InOrder)
         } else {
-            sys::advise(fd, 0, 0, Advice::Anywhere).and_then(|()| sys::advise(fd, position, size, Advice::Soon))
+            sys::advise(fd, position, size, Advice::Soon)
         };
         if let Err(error) = advised {
             tracing::debug!(%error, "the kernel takes no hint how a file is read");
         }
+        let null = NULL.get_or_init(|| OpenOptions::new().write(true).open("/dev/null").ok());
         let end = position.saturating_add(size);
         while position < end {
-            match sys::sendfile(null.as_fd(), fd, position, end - position) {
+            let sent = match null {
+                Some(null) => sys::sendfile(null.as_fd(), fd, position, end - position),
+                None => Err(io::ErrorKind::Unsupported.into()),
+            };
+            match sent {
                 Ok(0) => break,
                 Ok(sent) => position += sent,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A filesystem that sends nothing: who wants the bytes reads them.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => break,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
+                    // A filesystem that sends nothing, or no `/dev/null`.
+                    return self.touch(position, end);
+                }
                 Err(error) => return Err(error),
             }
         }

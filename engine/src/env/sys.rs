@@ -74,8 +74,6 @@ pub(super) fn start_writeback(fd: BorrowedFd<'_>, position: u64, size: u64) -> i
 pub(super) enum Advice {
     /// In order, this open file until other advice: the kernel reads further ahead.
     InOrder,
-    /// Anywhere, this open file until other advice: the kernel does not read ahead.
-    Anywhere,
     /// This range, soon: the kernel begins with it, up to some megabytes.
     Soon,
 }
@@ -85,7 +83,6 @@ pub(super) fn advise(fd: BorrowedFd<'_>, position: u64, size: u64, advice: Advic
     let (position, size) = (offset(position)?, offset(size)?);
     let advice = match advice {
         Advice::InOrder => libc::POSIX_FADV_SEQUENTIAL,
-        Advice::Anywhere => libc::POSIX_FADV_RANDOM,
         Advice::Soon => libc::POSIX_FADV_WILLNEED,
     };
     // SAFETY: touches no memory of ours.

@@ -66,7 +66,7 @@ pub struct Bounds {
     pub last_stable: Offset,
 }
 
-fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(NEVER - 1)
 }
 

@@ -80,11 +80,16 @@ impl SegmentFile {
         while filled < out.len() {
             let read = self.file.read_at(&mut out[filled..], position + filled as u64)?;
             if read == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("segment {} is too short", self.id)));
+                return Err(self.too_short());
             }
             filled += read;
         }
         Ok(())
+    }
+
+    /// What it means that the file ends before what is published.
+    pub fn too_short(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::UnexpectedEof, format!("segment {} is too short", self.id))
     }
 
     /// Reserves space ahead of a write that ends at `end`, unless that would take what is kept for draining a full disk.

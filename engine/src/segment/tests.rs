@@ -3,6 +3,7 @@
 use super::files::FileTable;
 use super::gather::Bounds;
 use super::index::{INTERVAL_BYTES, Index, IndexEntry};
+use super::loads::Loads;
 use super::walk::{HeaderWalk, WalkError, verify};
 use crate::batch::BatchBuilder;
 use crate::env::Disk;
@@ -151,6 +152,10 @@ fn a_file_that_is_shorter_than_what_is_published_is_an_error() {
     let file = table.get(FileId(1)).unwrap();
     let error = verify(&file, 0, Offset(0), 10_000, &[], |_, _| {}).unwrap_err();
     assert!(matches!(error, WalkError::Io(_)), "{error}");
+    let error = Loads::default().bring_in(&file, 0, 10_000, Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    let size = file.disk_file().size().unwrap();
+    assert!(Loads::default().bring_in(&file, 0, size, Duration::ZERO).unwrap());
 }
 
 #[test]
