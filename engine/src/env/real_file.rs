@@ -159,7 +159,7 @@ impl DiskFile for RealFile {
     }
 
     /// Sends the range to `/dev/null`: the kernel's own reading ahead then fills the page cache, with large folios and large requests, and goes on
-    /// behind the range. `POSIX_FADV_WILLNEED` costs six times the processor time, as it asks page by page, but for the range alone.
+    /// behind the range. `POSIX_FADV_WILLNEED` costs nine times the processor time, as it asks page by page, but for the range alone.
     fn load(&self, mut position: u64, size: u64, ahead: bool) -> io::Result<()> {
         static NULL: OnceLock<Option<File>> = OnceLock::new();
         if size == 0 {
