@@ -28,7 +28,6 @@ def send_away(file, start, end, _):
 
 
 def pieces(file, start, end, _):
-    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
     for at in range(start, end, PIECE):
         size = min(PIECE, end - at)
         os.posix_fadvise(file, at, size, os.POSIX_FADV_WILLNEED)

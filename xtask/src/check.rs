@@ -1,6 +1,6 @@
 //! `cargo xtask check`: every step runs, so that one run shows all that is wrong.
 
-use crate::workspace::Workspace;
+use crate::workspace::{QUICK, Workspace};
 use crate::{dependencies, documents, tidy};
 use anyhow::Result;
 use std::time::Instant;
@@ -36,10 +36,7 @@ pub fn run(workspace: &Workspace) -> Result<bool> {
 
 /// In the tests' profile, because its build scripts and macros are those that they need anyway.
 fn clippy(workspace: &Workspace) -> Findings {
-    cargo(
-        workspace,
-        &["clippy", "--quiet", "--profile", "quick", "--workspace", "--all-targets", "--", "-D", "warnings"],
-    )
+    cargo(workspace, &["clippy", "--quiet", "--profile", QUICK, "--workspace", "--all-targets", "--", "-D", "warnings"])
 }
 
 /// A cargo command that prints its own findings.

@@ -3,7 +3,7 @@
 //! page differs.
 
 use crate::differences;
-use crate::workspace::{Workspace, capture, read};
+use crate::workspace::{QUICK, Workspace, capture, read};
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::Command;
@@ -37,7 +37,7 @@ pub fn write(workspace: &Workspace) -> Result<()> {
 
 /// Every page as it should be.
 fn pages(workspace: &Workspace) -> Result<Vec<(&'static str, Result<String>)>> {
-    let binary = workspace.build("headwater", "quick")?;
+    let binary = workspace.build("headwater", QUICK)?;
     let mut pages: Vec<_> = PAGES.iter().map(|(file, name)| (*file, generate(&binary, name))).collect();
     pages.push((DIFFERENCES, differences::page(workspace)));
     Ok(pages)

@@ -11,7 +11,7 @@ mod ports;
 mod rust;
 mod table;
 
-use crate::workspace::Workspace;
+use crate::workspace::{QUICK, Workspace};
 use crate::{command, image};
 use anyhow::{Result, bail};
 use counts::Counts;
@@ -74,12 +74,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<bool> {
         Run::CargoTest { .. } | Run::Differential | Run::Comparison { .. } => false,
     };
     let is_long = |suite: &Suite| options.all || suite.tier != Tier::Short;
-    let profile = if suites.iter().any(|suite| is_long(suite) && !no_server(suite)) { "release" } else { "quick" };
-    let server = if suites.iter().all(|suite| no_server(suite)) {
-        PathBuf::new()
-    } else {
-        workspace.build("headwater", profile)?
-    };
+    let served: Vec<_> = suites.iter().filter(|suite| !no_server(suite)).collect();
+    let profile = if served.iter().any(|suite| is_long(suite)) { "release" } else { QUICK };
+    let server = if served.is_empty() { PathBuf::new() } else { workspace.build("headwater", profile)? };
     let (mut total, mut failed) = (Counts::default(), Vec::new());
     for suite in suites {
         let start = Instant::now();

@@ -5,6 +5,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// The profile of what is checked and of the tests: `Cargo.toml` says what it leaves out.
+pub const QUICK: &str = "quick";
+
 /// The workspace that this run works on.
 pub struct Workspace {
     /// The folder of the top `Cargo.toml`.

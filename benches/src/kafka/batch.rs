@@ -198,6 +198,7 @@ pub struct Walked {
 }
 
 /// Walks batches in memory, as [`walk_from`] does.
+#[cfg(test)]
 pub fn walk(bytes: &[u8], offset: i64, each: impl FnMut(u64)) -> Result<Walked, Error> {
     walk_from(&mut Reader::new(bytes), bytes.len(), offset, each)
 }

@@ -4,7 +4,7 @@ use super::FETCH;
 use super::batch::{self, Walked};
 use super::connection::{Connection, Incoming};
 use super::error::Error;
-use super::wire::{Source, Writer};
+use super::wire::{Reader, Source, Writer};
 
 /// A partition and how far it is read.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +50,10 @@ impl Asking {
         connection.send(&mut one.request(&[cursor]))?;
         let mut time = None;
         one.batches(connection.incoming()?, |_, _, answer, size| {
-            if size >= batch::HEAD {
-                answer.skip(27)?;
-                time = Some(answer.i64()?);
-                return answer.skip(size - 35);
-            }
-            answer.skip(size)
+            let Some(rest) = size.checked_sub(batch::HEAD) else { return answer.skip(size) };
+            let head: [u8; batch::HEAD] = answer.array()?;
+            time = Some(Reader::new(&head[27..]).i64()?);
+            answer.skip(rest)
         })?;
         time.ok_or_else(|| Error::Answer(format!("{}-{} has nothing at {}", self.topic, cursor.partition, cursor.next)))
     }

@@ -6,7 +6,7 @@ use super::counts::Counts;
 use super::table::{Run, SUITES};
 use super::{client, ports};
 use crate::command::{self, End};
-use crate::workspace::read;
+use crate::workspace::{QUICK, read};
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
 use std::time::Duration;
@@ -45,11 +45,11 @@ pub fn comparison(job: &Job<'_>, arguments: &[&str]) -> Result<Counts> {
 /// Plays the golden cases live against Apache Kafka and Headwater side by side, and compares their answers.
 pub fn differential(job: &Job<'_>) -> Result<Counts> {
     // Built before a server waits for it; as in `Workspace::build`, the whole workspace is named for its features.
-    let build = ["build", "--quiet", "--profile", "quick", "--workspace", "--example", "golden-record"];
+    let build = ["build", "--quiet", "--profile", QUICK, "--workspace", "--example", "golden-record"];
     ensure!(job.workspace.cargo(&build).status()?.success(), "the build of golden-record failed");
     let kafka = Kafka::start(job)?;
     let broker = Broker::start(job)?;
-    let mut program = Command::new(job.workspace.target.join("quick/examples/golden-record"));
+    let mut program = Command::new(job.workspace.target.join(QUICK).join("examples/golden-record"));
     program.current_dir(&job.workspace.root).args(["differ", &kafka.bootstrap(), &broker.bootstrap, CASES]);
     let end = command::run_logged(&mut program, &job.log, job.limit)?;
     ensure!(end != End::TimedOut, "not done after {} s", job.limit.as_secs());

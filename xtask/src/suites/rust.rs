@@ -3,17 +3,17 @@
 use super::Job;
 use super::counts::Counts;
 use crate::command::{self, End};
-use crate::workspace::read;
+use crate::workspace::{QUICK, read};
 use anyhow::{Result, ensure};
 
 /// Runs `cargo test` with the arguments. Tests are optimised and share the dependencies of the short form's server, since
 /// a cold build of them twice would take longer than all the tests; but our own crates are built with debug assertions
 /// and overflow checks on, which a release has not.
 pub fn run(job: &Job<'_>, arguments: &[&str]) -> Result<Counts> {
-    let mut cargo = job.workspace.cargo(&["test", "--profile", "quick", "--no-fail-fast"]);
+    let mut cargo = job.workspace.cargo(&["test", "--profile", QUICK, "--no-fail-fast"]);
     for member in job.workspace.members() {
         for check in ["debug-assertions", "overflow-checks"] {
-            cargo.args(["--config", &format!("profile.quick.package.{member}.{check}=true")]);
+            cargo.args(["--config", &format!("profile.{QUICK}.package.{member}.{check}=true")]);
         }
     }
     cargo.args(arguments).env("HEADWATER_BIN", &job.server);
