@@ -11,7 +11,7 @@ use crate::settings::Durability;
 use crate::wal::block::{self, BlockHeader, BlockWriter};
 use crate::wal::entry::{APPEND_HEAD_SIZE, Entry, FIXED_SIZE_MAX, alter_entry_size, append_head};
 use crate::wal::ring::{Place, Ring};
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::Receiver;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
@@ -123,6 +123,7 @@ impl Committer {
 
     /// Runs until the engine closes or fails. What is then still on its way was not acknowledged and fails.
     pub fn run(mut self) {
+        self.cell.shared.queue.taken_here();
         while !self.cell.is_closing() {
             match self.step() {
                 Ok(Step::Worked) => {}
@@ -140,11 +141,18 @@ impl Committer {
 
     /// Waits for the next command. When none comes for a while, says that all is durable.
     fn rest(&mut self) -> Result<(), Fatal> {
+        let cell = self.cell.clone();
+        let now = || cell.shared.env.clock.monotonic();
         let has_sealed = self.is_sealed && self.durable_through == self.published;
-        match self.receiver.recv_timeout(if has_sealed { ASLEEP } else { IDLE }) {
+        let (begun, rest) = (now(), if has_sealed { ASLEEP } else { IDLE });
+        if self.receiver.is_empty() && !cell.is_closing() {
+            std::thread::park_timeout(rest);
+        }
+        match self.receiver.try_recv() {
             Ok(queued) => self.take(queued),
-            Err(RecvTimeoutError::Timeout) => self.seal()?,
-            Err(RecvTimeoutError::Disconnected) => {}
+            Err(_) if now().saturating_sub(begun) >= rest => self.seal()?,
+            // Woken by something that was taken before it rested, or to end.
+            Err(_) => {}
         }
         Ok(())
     }

@@ -10,8 +10,9 @@ use crate::topic::Topic;
 use crate::wal::entry::{Swap, TopicRecord};
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 /// A batch on its way.
 pub struct Append {
@@ -87,6 +88,8 @@ pub struct Queue {
     /// The other end, to be emptied when the committer is gone: the channel itself would keep what is in it, and whoever
     /// waits for it would wait for ever.
     rest: Receiver<Queued>,
+    /// Who takes commands, and may be asleep.
+    taker: OnceLock<Thread>,
     is_closed: AtomicBool,
     bytes: AtomicUsize,
     bytes_max: usize,
@@ -96,7 +99,7 @@ impl Queue {
     pub fn new(commands_max: usize, bytes_max: usize) -> (Queue, Receiver<Queued>) {
         let (sender, receiver) = bounded(commands_max);
         let (rest, is_closed) = (receiver.clone(), AtomicBool::new(false));
-        (Queue { sender, rest, is_closed, bytes: AtomicUsize::new(0), bytes_max }, receiver)
+        (Queue { sender, rest, taker: OnceLock::new(), is_closed, bytes: AtomicUsize::new(0), bytes_max }, receiver)
     }
 
     /// Whether a batch of `size` bytes may be queued now; `is_internal` says that it is for one of the server's own topics.
@@ -110,6 +113,15 @@ impl Queue {
         }
         space.note_refused(size as u64);
         Err(Refused::DiskFull)
+    }
+
+    /// From now on this thread is woken by whatever is queued: it looks for commands, then parks.
+    ///
+    /// The channel could wait too, but yields the processor first: a thread that works beside on the same one then has a whole turn before a command
+    /// that comes meanwhile is seen.
+    pub fn taken_here(&self) {
+        // The only committer there is.
+        let _ = self.taker.set(std::thread::current());
     }
 
     /// Has a committer that rests look around. One whose queue is full does not rest.
@@ -137,6 +149,9 @@ impl Queue {
             }
             refused
         })?;
+        if let Some(taker) = self.taker.get() {
+            taker.unpark();
+        }
         // Closed meanwhile: either side may have missed the other's command, so both look again.
         if self.is_closed.load(Ordering::SeqCst) {
             self.drop_rest();
