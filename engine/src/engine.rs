@@ -10,6 +10,7 @@ use crate::compaction::Compactor;
 use crate::env::{self, Clock, DirLock, Env, WalMethod};
 use crate::ids::{Epoch, ProducerId, Sequence, TopicId};
 use crate::offload::{Offload, Offloaded};
+use crate::partition::ColdRead;
 use crate::recovery::{OpenError, recover};
 pub use crate::segment::gather::Bounds as GatherBounds;
 use crate::settings::{Durability, Settings};
@@ -197,18 +198,14 @@ impl Engine {
         spawn("pieces", Box::new(move || run_pieces(&pieces_cell)))?;
         let compaction_cell = cell.clone();
         spawn("compaction", Box::new(move || run_compaction(&compaction_cell, compactor)))?;
-        for number in 0..cell.shared.options.replay_threads.max(1) {
-            let (jobs, cell) = (self.0.offload.jobs(), cell.clone());
+        let replay_threads = cell.shared.options.replay_threads.max(1);
+        for number in 0..replay_threads {
+            let (offload, cell) = (self.0.offload.clone(), cell.clone());
             let run = move || {
                 // Whoever closes the cell leaves a job for each thread, lest one rests for ever.
-                while !cell.is_closing()
-                    && let Ok(job) = jobs.recv()
-                {
-                    cell.shared.stats.cold_reads.fetch_add(1, Ordering::Relaxed);
-                    // Whoever waits is told by the promise's drop; the thread goes on with other work.
-                    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                        tracing::error!("work on a replay thread panicked");
-                    }
+                while !cell.is_closing() {
+                    // If there are several, one is always free for what somebody waits for.
+                    offload.work((replay_threads - 1).max(1));
                 }
             };
             spawn(&format!("replay-{number}"), Box::new(run))?;
@@ -387,11 +384,17 @@ impl Engine {
     pub fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Offloaded<T> {
         let offloaded = self.0.offload.run(work);
         if self.0.threads.lock().is_empty() {
-            while let Ok(job) = self.0.offload.jobs().try_recv() {
-                job();
-            }
+            self.0.offload.work_off();
         }
         offloaded
+    }
+
+    /// Reads what somebody will probably ask for next, once a replay thread has nothing else to do. Beside synced appends nothing is read
+    /// ahead, nor when the engine is driven by hand.
+    pub fn read_ahead(&self, read: ColdRead) {
+        if read.may_be_ahead() && !self.0.threads.lock().is_empty() {
+            self.0.offload.run_spare(move || read.read_ahead());
+        }
     }
 
     /// The engine's numbers.

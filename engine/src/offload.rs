@@ -1,7 +1,7 @@
 //! Work that may wait for the medium, done off the socket threads by a few replay threads.
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,18 +9,21 @@ use std::task::{Context, Poll, Waker};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads' queue. How much can wait is bounded by whoever asks: a connection has one request at work, and a
-/// request a few dozen jobs.
-pub struct Offload {
-    sender: Sender<Job>,
-    receiver: Receiver<Job>,
-}
+/// So much may wait to be done when nobody waits for anything else. What finds no place is not done.
+const SPARE_MAX: usize = 128;
 
-impl Default for Offload {
-    fn default() -> Self {
-        let (sender, receiver) = unbounded();
-        Offload { sender, receiver }
-    }
+/// The threads' queue. How much can wait of what somebody asked for is bounded by whoever asks: a connection has one request at work, and a
+/// request a few dozen jobs.
+#[derive(Clone, Default)]
+pub struct Offload(Arc<(Mutex<Waiting>, Condvar)>);
+
+#[derive(Default)]
+struct Waiting {
+    asked: VecDeque<Job>,
+    /// What nobody waits for.
+    spare: VecDeque<Job>,
+    /// Threads that are at such work.
+    at_spare: usize,
 }
 
 struct Slot<T> {
@@ -69,14 +72,55 @@ impl Offload {
         let slot = Slot { value: None, is_gone: false, waker: None };
         let cell = Arc::new((Mutex::new(slot), Condvar::new()));
         let promise = Promise(cell.clone());
-        // Both ends live in this struct: the channel cannot be closed.
-        let _ = self.sender.send(Box::new(move || promise.settle(Some(work()))));
+        self.0.0.lock().asked.push_back(Box::new(move || promise.settle(Some(work()))));
+        self.0.1.notify_one();
         Offloaded(cell)
     }
 
-    /// The end that threads take work from.
-    pub fn jobs(&self) -> Receiver<Job> {
-        self.receiver.clone()
+    /// Queues work that nobody waits for, if there is room.
+    pub fn run_spare(&self, work: impl FnOnce() + Send + 'static) {
+        let mut waiting = self.0.0.lock();
+        if waiting.spare.len() < SPARE_MAX {
+            waiting.spare.push_back(Box::new(work));
+            self.0.1.notify_one();
+        }
+    }
+
+    /// Does what is to be done next; waits for it. At most `spare_max` threads do what nobody waits for.
+    pub fn work(&self, spare_max: usize) {
+        let mut waiting = self.0.0.lock();
+        loop {
+            if let Some(job) = waiting.asked.pop_front() {
+                drop(waiting);
+                return run(job);
+            }
+            if waiting.at_spare < spare_max
+                && let Some(job) = waiting.spare.pop_front()
+            {
+                waiting.at_spare += 1;
+                drop(waiting);
+                run(job);
+                self.0.0.lock().at_spare -= 1;
+                return;
+            }
+            // Not a channel, which yields the processor before it sleeps: who works beside on the same one has a whole turn then.
+            self.0.1.wait(&mut waiting);
+        }
+    }
+
+    /// Does what somebody waits for on this thread, until there is no more of it.
+    pub fn work_off(&self) {
+        loop {
+            let Some(job) = self.0.0.lock().asked.pop_front() else { return };
+            run(job);
+        }
+    }
+}
+
+/// Whoever waits for work that panicked is told by the promise's drop; the thread goes on with other work.
+fn run(job: Job) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
+        tracing::error!("work on a replay thread panicked");
     }
 }
 
@@ -101,5 +145,55 @@ impl<T> Future for Offloaded<T> {
         }
         slot.waker = Some(context.waker().clone());
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn what_nobody_waits_for_comes_last_and_is_bounded() {
+        let offload = Offload::default();
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let note = |what: usize| {
+            let done = done.clone();
+            move || done.lock().push(what)
+        };
+        for number in 0..SPARE_MAX + 10 {
+            offload.run_spare(note(number));
+        }
+        let asked = offload.run(note(1000));
+        for _ in 0..=SPARE_MAX {
+            offload.work(1);
+        }
+        assert_eq!(asked.wait_blocking(), Ok(()));
+        let done = done.lock();
+        assert_eq!(done[0], 1000);
+        assert!(done[1..].iter().copied().eq(0..SPARE_MAX));
+    }
+
+    #[test]
+    fn a_thread_is_left_for_what_somebody_waits_for() {
+        let offload = Offload::default();
+        let (begun, wait_begun) = mpsc::channel();
+        let (end, wait_end) = mpsc::channel::<()>();
+        offload.run_spare(move || {
+            begun.send(()).unwrap();
+            wait_end.recv().unwrap();
+        });
+        offload.run_spare(|| panic!("one at a time"));
+        let other = offload.clone();
+        let thread = std::thread::Builder::new().name("other".to_owned()).spawn(move || other.work(1)).unwrap();
+        wait_begun.recv().unwrap();
+        let asked = offload.run(|| 7);
+        offload.work(1);
+        assert_eq!((asked.wait_blocking(), offload.0.0.lock().spare.len()), (Ok(7), 1));
+        end.send(()).unwrap();
+        thread.join().unwrap();
+        // A panic ends nobody, and gives the place back.
+        offload.work(1);
+        assert_eq!(offload.0.0.lock().at_spare, 0);
     }
 }

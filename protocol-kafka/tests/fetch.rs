@@ -15,6 +15,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 fn partition(index: i32, from: i64) -> FetchPartition {
@@ -280,6 +281,33 @@ async fn cold_records_come_all_the_same() {
     let got = partitions(client.call(12, &request(vec![topic(12, &orders, wanted)])).await);
     for data in got {
         assert_eq!(records(&data), expected(2, &["cold", "records", "cold", "records"]));
+    }
+}
+
+/// Two partitions, of which an answer has room for one. The other is read ahead, but not beside appends.
+#[tokio::test]
+async fn what_the_next_answer_will_hold_is_read_while_this_one_is_sent() {
+    let (env, disk, clock) = sim::env(4);
+    let server = Server::over(env, Options::default(), true);
+    server.engine.start().unwrap();
+    let orders = server.topic("orders", 2, &[]).await;
+    for index in 0..2 {
+        append(&server, &orders.partition(index).unwrap(), &["cold"]).await;
+    }
+    disk.set_cold(1.0);
+    let mut client = server.connect();
+    let cold_reads = || server.engine.stats().cold_reads;
+    // In which order they are asked for; and how often the medium was read by then, in a while.
+    for (order, reads) in [([0, 1], 1), ([0, 1], 2), ([1, 0], 2)] {
+        let wanted = order.map(|index| partition(index, 0)).to_vec();
+        let got = partitions(client.call(12, &request(vec![topic(12, &orders, wanted)]).with_max_bytes(1)).await);
+        assert_eq!(got.iter().map(|data| records(data).len()).collect::<Vec<_>>(), [1, 0]);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while cold_reads() < reads && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(cold_reads(), reads);
+        clock.advance(Duration::from_secs(2));
     }
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug)]
@@ -155,6 +156,7 @@ impl ColdRead {
 
     /// Reads, and waits as long as it takes. For a replay thread.
     pub fn read(self) -> Result<Batches, ReadError> {
+        self.partition.shared.stats.cold_reads.fetch_add(1, Ordering::Relaxed);
         loop {
             // The segment may be deleted, or replaced by a compacted one, between the look and the open: then the look must
             // be repeated.
@@ -169,6 +171,19 @@ impl ColdRead {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Whether it may be done before somebody asks for it: not beside appends.
+    pub(crate) fn may_be_ahead(&self) -> bool {
+        let shared = &self.partition.shared;
+        !shared.loads.is_beside_appends(shared.env.clock.monotonic())
+    }
+
+    /// Brings what would be read into memory, if that may be done ahead. What goes wrong is told to whoever reads.
+    pub(crate) fn read_ahead(self) {
+        if self.may_be_ahead() {
+            let _ = self.read();
         }
     }
 }

@@ -34,6 +34,11 @@ impl Loads {
         self.appends_until.store(millis(now + APPENDS_STAY), Ordering::Relaxed);
     }
 
+    /// Whether somebody probably waits for the medium to take what is appended.
+    pub fn is_beside_appends(&self, now: Duration) -> bool {
+        millis(now) < self.appends_until.load(Ordering::Relaxed)
+    }
+
     /// Waits until `[position, end)` is in memory, without looking at it. False when it is not all there after all.
     pub fn bring_in(&self, file: &SegmentFile, position: u64, end: u64, now: Duration) -> io::Result<bool> {
         file.settle(end)?;
@@ -56,7 +61,7 @@ impl Loads {
         now: Duration,
         mut ask: impl FnMut(u64, u64, bool) -> io::Result<()>,
     ) -> io::Result<()> {
-        if millis(now) >= self.appends_until.load(Ordering::Relaxed) {
+        if !self.is_beside_appends(now) {
             return ask(position, end.saturating_sub(position), true);
         }
         let mut at = position;

@@ -2,7 +2,8 @@
 //!
 //! A fetch reads what it is asked for, in order, up to its byte limits. When that is too little it waits, woken once by the
 //! engine's watcher when enough was published, and reads again what has news. Cold ranges are read ahead by the engine's
-//! replay threads, all of a request's at once; the connection's thread never waits for the medium.
+//! replay threads, all of a request's at once; the connection's thread never waits for the medium. While such an answer is sent, what the next one will
+//! probably hold is read already.
 
 mod again;
 
@@ -149,6 +150,8 @@ struct Found {
     /// -1 each where the partition has none, as with an error.
     bounds: Option<Bounds>,
     records: Option<FileRange>,
+    /// The offset behind them.
+    next: Offset,
     diverging: Option<(i32, i64)>,
     /// The leader's epoch, for a client that has an old one.
     leader_epoch: Option<Epoch>,
@@ -164,6 +167,7 @@ impl Found {
             error: Some(error),
             bounds: None,
             records: None,
+            next: Offset(0),
             diverging: None,
             leader_epoch: None,
             is_urgent: true,
@@ -176,6 +180,7 @@ impl Found {
             error: None,
             bounds: Some(bounds),
             records: None,
+            next: Offset(0),
             diverging: None,
             leader_epoch: None,
             is_urgent: false,
@@ -188,6 +193,11 @@ impl Found {
         self.error.is_none() && self.records.is_none() && self.diverging.is_none() && !self.has_more
     }
 
+    /// Whether it has records, and the answer has no room for them.
+    fn found_no_room(&self) -> bool {
+        self.error.is_none() && self.records.is_none() && self.diverging.is_none() && self.has_more
+    }
+
     fn size(&self) -> usize {
         self.records.as_ref().map_or(0, FileRange::len)
     }
@@ -197,7 +207,7 @@ impl Found {
 enum Reading {
     Done(Found),
     /// So many bytes at most.
-    Cold(Offloaded<Result<Batches, ReadError>>, Position, usize),
+    Cold(Offloaded<Result<Batches, ReadError>>, usize),
 }
 
 /// What a request says beside its partitions.
@@ -222,6 +232,11 @@ impl Terms {
             stable_only: request.isolation_level == READ_COMMITTED,
         }
     }
+}
+
+/// How much a consumer takes of a partition.
+fn room_of(position: &Position) -> usize {
+    usize::try_from(position.bytes_max).unwrap_or(0)
 }
 
 /// One request.
@@ -292,45 +307,97 @@ impl<'a> Fetch<'a> {
         let mut left = self.bytes_max;
         let mut is_first = true;
         let mut cold = 0;
+        let mut found = Vec::with_capacity(plans.len());
         let mut readings = Vec::with_capacity(plans.len());
         for PartitionPlan { token, partition, position } in plans {
             let partition = match partition {
                 Ok(partition) => partition,
                 // The others need not hurry because of it.
                 Err(error) => {
-                    readings.push((token, Reading::Done(Found { is_urgent: false, ..Found::error(error) })));
+                    found.push((token, Found { is_urgent: false, ..Found::error(error) }));
                     continue;
                 }
             };
-            let reading = match self.check(&partition, &position) {
+            let has_room = left > 0 || is_first;
+            let checked = self.check(&partition, &position);
+            let reading = match checked.or_else(|| if has_room { None } else { self.no_room(&partition, &position) }) {
                 Some(found) => Reading::Done(found),
                 None => self.start_read(&partition, &position, left, is_first, cold < COLD_MAX),
             };
             let size = match &reading {
+                // Its next batch does not fit into what is left: that is all there is room for.
+                Reading::Done(found) if found.found_no_room() && left < room_of(&position) => left,
                 Reading::Done(found) => found.size(),
                 // How much it will be is not known yet; the limits hold if it is as much as it may be.
-                Reading::Cold(_, _, at_most) => left.min(*at_most).max(1),
+                Reading::Cold(_, at_most) => left.min(*at_most).max(1),
             };
             cold += usize::from(matches!(reading, Reading::Cold(..)));
             left = left.saturating_sub(size);
             is_first &= size == 0;
-            readings.push((token, reading));
+            readings.push((token, partition, position, reading));
         }
-        let mut found = Vec::with_capacity(readings.len());
-        for (token, reading) in readings {
-            found.push((
-                token,
-                match reading {
-                    Reading::Done(found) => found,
-                    Reading::Cold(read, position, _) => match read.await {
-                        Ok(Ok(batches)) => self.batches(&position, batches),
-                        Ok(Err(error)) => self.read_error(error),
-                        Err(Abandoned) => return Err(Close::Stopped),
-                    },
+        // What has its turn in the next answer: first what found no room, then what follows the records of this one.
+        let reads_ahead = cold > 0 || self.call.last_fetch.is_cold();
+        let (mut turns, mut later_turns) = (Vec::new(), Vec::new());
+        for (token, partition, position, reading) in readings {
+            let read = match reading {
+                Reading::Done(found) => found,
+                Reading::Cold(read, _) => match read.await {
+                    Ok(Ok(batches)) => self.batches(&position, batches),
+                    Ok(Err(error)) => self.read_error(error),
+                    Err(Abandoned) => return Err(Close::Stopped),
                 },
-            ));
+            };
+            if reads_ahead && read.records.is_some() {
+                later_turns.push((partition, Position { from: read.next.0, ..position }));
+            } else if reads_ahead && read.found_no_room() {
+                turns.push((partition, position));
+            }
+            found.push((token, read));
+        }
+        if reads_ahead {
+            turns.append(&mut later_turns);
+            let found_cold = self.read_ahead(&turns);
+            self.call.last_fetch.note_cold(cold > 0 || found_cold);
         }
         Ok(found)
+    }
+
+    /// Has an answer's worth of bytes brought into memory while this one is sent. Whether any had to come from the medium.
+    fn read_ahead(&self, turns: &[(Arc<Partition>, Position)]) -> bool {
+        let mut left = self.bytes_max;
+        let mut is_cold = false;
+        for (partition, position) in turns.iter().take(COLD_MAX) {
+            if left == 0 {
+                break;
+            }
+            let bytes_max = left.min(room_of(position));
+            let size = match partition.read(&self.request(position, bytes_max, false)) {
+                Ok(Read::Ready(batches)) => batches.range.map_or(0, |range| range.len()),
+                Ok(Read::Cold(cold)) => {
+                    is_cold = true;
+                    let size = cold.at_most();
+                    self.ctx.engine.read_ahead(cold);
+                    size
+                }
+                // It is told when it is read.
+                Err(_) => 0,
+            };
+            left = left.saturating_sub(size);
+        }
+        is_cold
+    }
+
+    /// What is known of a partition without a look at its log, when the answer has no room for its records. None when it has no records there.
+    fn no_room(&self, partition: &Partition, position: &Position) -> Option<Found> {
+        let bounds = partition.bounds();
+        let end = if self.stable_only { bounds.last_stable } else { bounds.high_watermark };
+        let has_more = bounds.log_start.0 <= position.from && position.from < end.0;
+        has_more.then(|| Found { has_more, ..Found::bounds(bounds) })
+    }
+
+    fn request(&self, position: &Position, bytes_max: usize, at_least_one: bool) -> ReadRequest {
+        ReadRequest { from: Offset(position.from), bytes_max, at_least_one, stable_only: self.stable_only }
     }
 
     /// The answers that need no reading: the client's leader epoch is not ours, or its log has parted from ours.
@@ -368,19 +435,14 @@ impl<'a> Fetch<'a> {
         is_first: bool,
         may_wait: bool,
     ) -> Reading {
-        let bytes_max = left.min(usize::try_from(position.bytes_max).unwrap_or(0));
-        let request = ReadRequest {
-            from: Offset(position.from),
-            // A whole batch is read even when there is room for no byte, so that every consumer gets on.
-            bytes_max: bytes_max.max(usize::from(is_first)),
-            at_least_one: is_first,
-            stable_only: self.stable_only,
-        };
+        let bytes_max = left.min(room_of(position));
+        // A whole batch is read even when there is room for no byte, so that every consumer gets on.
+        let request = self.request(position, bytes_max.max(usize::from(is_first)), is_first);
         match partition.read(&request) {
             Ok(Read::Ready(batches)) => Reading::Done(self.batches(position, batches)),
             Ok(Read::Cold(cold)) if may_wait && (bytes_max > 0 || is_first) => {
                 let at_most = cold.at_most();
-                Reading::Cold(self.ctx.engine.offload(move || cold.read()), *position, at_most)
+                Reading::Cold(self.ctx.engine.offload(move || cold.read()), at_most)
             }
             // No room is left; there is no use in reading it ahead.
             Ok(Read::Cold(_)) => Reading::Done(Found { has_more: true, ..Found::bounds(partition.bounds()) }),
@@ -394,7 +456,7 @@ impl<'a> Fetch<'a> {
         // What did not fit this time is there the next time, without news. So are records that are sent, until the client
         // comes with an offset behind them.
         let has_more = batches.range.is_some() || position.from < end.0;
-        Found { records: batches.range, has_more, ..Found::bounds(batches.bounds) }
+        Found { records: batches.range, next: batches.next, has_more, ..Found::bounds(batches.bounds) }
     }
 
     fn read_error(&self, error: ReadError) -> Found {

@@ -14,14 +14,30 @@ use kafka_protocol::messages::FetchRequest;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A connection's place for it.
+/// A connection's place for it, and for what else it keeps of its last Fetch.
 #[derive(Clone, Default)]
-pub struct LastFetch(Arc<Mutex<Option<Box<Asked>>>>);
+pub struct LastFetch(Arc<Last>);
+
+#[derive(Default)]
+struct Last {
+    asked: Mutex<Option<Box<Asked>>>,
+    /// Whether it, or what was read ahead for the next one, came from the medium.
+    is_cold: AtomicBool,
+}
 
 impl LastFetch {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Box<Asked>>> {
-        self.0.lock()
+        self.0.asked.lock()
+    }
+
+    pub(super) fn is_cold(&self) -> bool {
+        self.0.is_cold.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_cold(&self, is_cold: bool) {
+        self.0.is_cold.store(is_cold, Ordering::Relaxed);
     }
 }
 
