@@ -204,8 +204,8 @@ impl Engine {
             let run = move || {
                 // Whoever closes the cell leaves a job for each thread, lest one rests for ever.
                 while !cell.is_closing() {
-                    // If there are several, one is always free for what somebody waits for.
-                    offload.work((replay_threads - 1).max(1));
+                    // One is always free for what somebody waits for.
+                    offload.work(replay_threads - 1);
                 }
             };
             spawn(&format!("replay-{number}"), Box::new(run))?;
@@ -389,12 +389,20 @@ impl Engine {
         offloaded
     }
 
-    /// Reads what somebody will probably ask for next, once a replay thread has nothing else to do. Beside synced appends nothing is read
-    /// ahead, nor when the engine is driven by hand.
-    pub fn read_ahead(&self, read: ColdRead) {
-        if read.may_be_ahead() && !self.0.threads.lock().is_empty() {
-            self.0.offload.run_spare(move || read.read_ahead());
-        }
+    /// Whether something may be read before somebody asks for it. Not beside synced appends, not with one replay thread alone, nor when the engine is
+    /// driven by hand.
+    pub fn may_read_ahead(&self) -> bool {
+        let shared = &self.0.cell.shared;
+        let is_beside_appends = shared.loads.is_beside_appends(shared.env.clock.monotonic());
+        !is_beside_appends && shared.options.replay_threads > 1 && !self.0.threads.lock().is_empty()
+    }
+
+    /// Reads what somebody will probably ask for next, when replay threads have nothing else to do and while `is_wanted`. False when too much
+    /// is to be read so already.
+    pub fn read_ahead(&self, read: ColdRead, is_wanted: impl Fn() -> bool + Send + 'static) -> bool {
+        let offload = self.0.offload.clone();
+        let goes_on = move || is_wanted() && !offload.is_asked();
+        self.0.offload.run_spare(read.at_most(), move || read.read_ahead(goes_on))
     }
 
     /// The engine's numbers.

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// So much may wait to be done when nobody waits for anything else. What finds no place is not done.
-const SPARE_MAX: usize = 128;
+/// So many bytes may be to be read that nobody waits for. What finds no place is not read.
+const SPARE_BYTES_MAX: usize = 128 << 20;
 
 /// The threads' queue. How much can wait of what somebody asked for is bounded by whoever asks: a connection has one request at work, and a
 /// request a few dozen jobs.
@@ -20,8 +20,9 @@ pub struct Offload(Arc<(Mutex<Waiting>, Condvar)>);
 #[derive(Default)]
 struct Waiting {
     asked: VecDeque<Job>,
-    /// What nobody waits for.
-    spare: VecDeque<Job>,
+    /// What nobody waits for, and how many bytes each is about.
+    spare: VecDeque<(usize, Job)>,
+    spare_bytes: usize,
     /// Threads that are at such work.
     at_spare: usize,
 }
@@ -77,26 +78,35 @@ impl Offload {
         Offloaded(cell)
     }
 
-    /// Queues work that nobody waits for, if there is room.
-    pub fn run_spare(&self, work: impl FnOnce() + Send + 'static) {
+    /// Queues work on so many bytes that nobody waits for. False when there is no room for it.
+    pub fn run_spare(&self, bytes: usize, work: impl FnOnce() + Send + 'static) -> bool {
         let mut waiting = self.0.0.lock();
-        if waiting.spare.len() < SPARE_MAX {
-            waiting.spare.push_back(Box::new(work));
+        let has_room = waiting.spare_bytes == 0 || waiting.spare_bytes.saturating_add(bytes) <= SPARE_BYTES_MAX;
+        if has_room {
+            waiting.spare_bytes += bytes;
+            waiting.spare.push_back((bytes, Box::new(work)));
             self.0.1.notify_one();
         }
+        has_room
     }
 
-    /// Does what is to be done next; waits for it. At most `spare_max` threads do what nobody waits for.
-    pub fn work(&self, spare_max: usize) {
+    /// Whether there is work that somebody waits for and no thread has begun.
+    pub fn is_asked(&self) -> bool {
+        !self.0.0.lock().asked.is_empty()
+    }
+
+    /// Does what is to be done next; waits for it. At most `spare_threads_max` threads do what nobody waits for.
+    pub fn work(&self, spare_threads_max: usize) {
         let mut waiting = self.0.0.lock();
         loop {
             if let Some(job) = waiting.asked.pop_front() {
                 drop(waiting);
                 return run(job);
             }
-            if waiting.at_spare < spare_max
-                && let Some(job) = waiting.spare.pop_front()
+            if waiting.at_spare < spare_threads_max
+                && let Some((bytes, job)) = waiting.spare.pop_front()
             {
+                waiting.spare_bytes -= bytes;
                 waiting.at_spare += 1;
                 drop(waiting);
                 run(job);
@@ -161,17 +171,15 @@ mod tests {
             let done = done.clone();
             move || done.lock().push(what)
         };
-        for number in 0..SPARE_MAX + 10 {
-            offload.run_spare(note(number));
-        }
+        let queued = (0..5).map(|number| offload.run_spare(SPARE_BYTES_MAX / 3, note(number)));
+        assert!(queued.eq([true, true, true, false, false]));
         let asked = offload.run(note(1000));
-        for _ in 0..=SPARE_MAX {
-            offload.work(1);
-        }
+        assert!(offload.is_asked());
+        (0..4).for_each(|_| offload.work(1));
         assert_eq!(asked.wait_blocking(), Ok(()));
-        let done = done.lock();
-        assert_eq!(done[0], 1000);
-        assert!(done[1..].iter().copied().eq(0..SPARE_MAX));
+        assert_eq!(*done.lock(), [1000, 0, 1, 2]);
+        // One is taken whatever its size, when it is the only one.
+        assert!(offload.run_spare(SPARE_BYTES_MAX + 1, note(5)) && !offload.run_spare(1, note(6)));
     }
 
     #[test]
@@ -179,11 +187,11 @@ mod tests {
         let offload = Offload::default();
         let (begun, wait_begun) = mpsc::channel();
         let (end, wait_end) = mpsc::channel::<()>();
-        offload.run_spare(move || {
+        offload.run_spare(1, move || {
             begun.send(()).unwrap();
             wait_end.recv().unwrap();
         });
-        offload.run_spare(|| panic!("one at a time"));
+        offload.run_spare(1, || panic!("one at a time"));
         let other = offload.clone();
         let thread = std::thread::Builder::new().name("other".to_owned()).spawn(move || other.work(1)).unwrap();
         wait_begun.recv().unwrap();
@@ -194,6 +202,7 @@ mod tests {
         thread.join().unwrap();
         // A panic ends nobody, and gives the place back.
         offload.work(1);
-        assert_eq!(offload.0.0.lock().at_spare, 0);
+        let waiting = offload.0.0.lock();
+        assert_eq!((waiting.at_spare, waiting.spare_bytes), (0, 0));
     }
 }

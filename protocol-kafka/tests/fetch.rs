@@ -6,7 +6,7 @@ use bytes::Bytes;
 use harness::{Client, Server, batch, name, versions};
 use headwater_engine::batch::{Rules, check, headers, records_of};
 use headwater_engine::env::sim;
-use headwater_engine::{Offset, Partition, TimestampMs, Topic};
+use headwater_engine::{Batches, Offset, Partition, Read, ReadRequest, TimestampMs, Topic};
 use headwater_protocol::Phase;
 use headwater_protocol::metrics::Ended;
 use headwater_protocol_kafka::Options;
@@ -284,30 +284,55 @@ async fn cold_records_come_all_the_same() {
     }
 }
 
-/// Two partitions, of which an answer has room for one. The other is read ahead, but not beside appends.
+/// Two partitions, of which an answer has room for one. The other is read ahead, all of its next batch, but not beside appends.
 #[tokio::test]
 async fn what_the_next_answer_will_hold_is_read_while_this_one_is_sent() {
     let (env, disk, clock) = sim::env(4);
     let server = Server::over(env, Options::default(), true);
     server.engine.start().unwrap();
     let orders = server.topic("orders", 2, &[]).await;
+    let read = |index: u32| {
+        let (from, bytes_max) = (Offset(0), 1);
+        let request = ReadRequest { from, bytes_max, at_least_one: true, stable_only: false };
+        orders.partition(index).unwrap().read(&request).unwrap()
+    };
+    let large = "x".repeat(200_000);
     for index in 0..2 {
-        append(&server, &orders.partition(index).unwrap(), &["cold"]).await;
+        // What is read is written at once.
+        assert!(matches!(read(index), Read::Ready(_)));
+        append(&server, &orders.partition(index).unwrap(), &[&large]).await;
     }
     disk.set_cold(1.0);
     let mut client = server.connect();
-    let cold_reads = || server.engine.stats().cold_reads;
-    // In which order they are asked for; and how often the medium was read by then, in a while.
-    for (order, reads) in [([0, 1], 1), ([0, 1], 2), ([1, 0], 2)] {
-        let wanted = order.map(|index| partition(index, 0)).to_vec();
-        let got = partitions(client.call(12, &request(vec![topic(12, &orders, wanted)]).with_max_bytes(1)).await);
-        assert_eq!(got.iter().map(|data| records(data).len()).collect::<Vec<_>>(), [1, 0]);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while cold_reads() < reads && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        assert_eq!(cold_reads(), reads);
-        clock.advance(Duration::from_secs(2));
+    let asked = request(vec![topic(12, &orders, vec![partition(0, 0), partition(1, 0)])]).with_max_bytes(1);
+    let got = partitions(client.call(12, &asked).await);
+    assert_eq!(got.iter().map(|data| records(data).len()).collect::<Vec<_>>(), [1, 0]);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(matches!(read(1), Read::Cold(_)), "read ahead beside appends");
+    clock.advance(Duration::from_secs(2));
+    client.call(12, &asked).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !matches!(read(1), Read::Ready(Batches { range: Some(_), .. })) {
+        assert!(Instant::now() < deadline, "not read ahead");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// What does not fit ends an answer only when there is enough in it: else it would wait for news although more is there.
+#[tokio::test]
+async fn a_batch_that_does_not_fit_does_not_keep_others_from_being_enough() {
+    let server = Server::start(Options::default());
+    let orders = server.topic("orders", 3, &[]).await;
+    for (index, size) in [(0, 100), (1, 5_000), (2, 900)] {
+        append(&server, &orders.partition(index).unwrap(), &["y".repeat(size).as_str()]).await;
+    }
+    let mut client = server.connect();
+    for (bytes_min, found) in [(1, [1, 0, 0]), (500, [1, 0, 1])] {
+        let wanted = (0..3).map(|index| partition(index, 0)).collect();
+        let asked = request(vec![topic(12, &orders, wanted)]).with_max_bytes(2_000).with_min_bytes(bytes_min);
+        let asked = asked.with_max_wait_ms(60_000);
+        let got = tokio::time::timeout(Duration::from_secs(20), client.call(12, &asked)).await.unwrap();
+        assert_eq!(partitions(got).iter().map(|data| records(data).len()).collect::<Vec<_>>(), found);
     }
 }
 

@@ -151,7 +151,7 @@ impl Committer {
         match self.receiver.try_recv() {
             Ok(queued) => self.take(queued),
             Err(_) if now().saturating_sub(begun) >= rest => self.seal()?,
-            // Woken by something that was taken before it rested, or to end.
+            // Woken by something that was taken before it rested, or to end. (A simulated clock that stands still never seals.)
             Err(_) => {}
         }
         Ok(())

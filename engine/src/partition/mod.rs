@@ -127,6 +127,15 @@ impl Partition {
         bounds_of(&self.published.lock())
     }
 
+    /// The bounds, if there are records at that offset. Somebody who wants them, but not now, asks.
+    pub fn bounds_with_records_at(&self, from: Offset, stable_only: bool) -> Option<Bounds> {
+        self.note_read();
+        let published = self.published.lock();
+        let bounds = bounds_of(&published);
+        let end = if stable_only { bounds.last_stable } else { bounds.high_watermark };
+        (!published.is_deleted && bounds.log_start <= from && from < end).then_some(bounds)
+    }
+
     /// The epoch of its last record, or the one that it was made under.
     pub fn leader_epoch(&self) -> Epoch {
         self.published.lock().epoch()

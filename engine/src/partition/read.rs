@@ -141,6 +141,9 @@ struct Cut {
 /// So many batches are walked over without an index, to see where a read ends.
 const HOPS_MAX: usize = 64;
 
+/// What is read ahead at a time.
+const AHEAD_BYTES: usize = 4 << 20;
+
 /// A read that must wait for the medium.
 pub struct ColdRead {
     partition: Arc<Partition>,
@@ -157,6 +160,10 @@ impl ColdRead {
     /// Reads, and waits as long as it takes. For a replay thread.
     pub fn read(self) -> Result<Batches, ReadError> {
         self.partition.shared.stats.cold_reads.fetch_add(1, Ordering::Relaxed);
+        self.read_now()
+    }
+
+    fn read_now(&self) -> Result<Batches, ReadError> {
         loop {
             // The segment may be deleted, or replaced by a compacted one, between the look and the open: then the look must
             // be repeated.
@@ -174,16 +181,16 @@ impl ColdRead {
         }
     }
 
-    /// Whether it may be done before somebody asks for it: not beside appends.
-    pub(crate) fn may_be_ahead(&self) -> bool {
-        let shared = &self.partition.shared;
-        !shared.loads.is_beside_appends(shared.env.clock.monotonic())
-    }
-
-    /// Brings what would be read into memory, if that may be done ahead. What goes wrong is told to whoever reads.
-    pub(crate) fn read_ahead(self) {
-        if self.may_be_ahead() {
-            let _ = self.read();
+    /// Brings what would be read into memory, a little at a time while it `goes_on` and nobody appends. What goes wrong is told to whoever reads.
+    pub(crate) fn read_ahead(mut self, goes_on: impl Fn() -> bool) {
+        let mut left = self.request.bytes_max;
+        let shared = self.partition.shared.clone();
+        while left > 0 && goes_on() && !shared.loads.is_beside_appends(shared.env.clock.monotonic()) {
+            self.request.bytes_max = left.min(AHEAD_BYTES);
+            let Ok(Batches { range: Some(range), next, .. }) = self.read_now() else { return };
+            self.request.from = next;
+            self.request.at_least_one = false;
+            left = left.saturating_sub(range.len());
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Fetch: record batches out of partitions, as ranges of segment files.
 //!
 //! A fetch reads what it is asked for, in order, up to its byte limits. When that is too little it waits, woken once by the
-//! engine's watcher when enough was published, and reads again what has news. Cold ranges are read ahead by the engine's
+//! engine's watcher when enough was published, and reads again what has news. Cold ranges are read by the engine's
 //! replay threads, all of a request's at once; the connection's thread never waits for the medium. While such an answer is sent, what the next one will
-//! probably hold is read already.
+//! probably hold is read ahead.
 
 mod again;
 
@@ -203,6 +203,14 @@ impl Found {
     }
 }
 
+/// What has its turn in the next answer: first what found no room, then what follows the records of this one.
+#[derive(Default)]
+struct Next {
+    turns: Vec<(Arc<Partition>, Position)>,
+    /// Whether this one had to wait for the medium.
+    is_after_cold: bool,
+}
+
 /// A read on its way.
 enum Reading {
     Done(Found),
@@ -264,7 +272,7 @@ impl<'a> Fetch<'a> {
     ) -> Result<BTreeMap<u32, Found>, Close> {
         loop {
             let plans = partitions.with(|set| set.plan(&self.ctx.engine));
-            let fresh = self.read(plans).await?;
+            let (fresh, next) = self.read(plans).await?;
             partitions.with(|set| {
                 for (token, found) in &fresh {
                     let is_gone = matches!(
@@ -281,6 +289,9 @@ impl<'a> Fetch<'a> {
                 || found.values().any(|found| found.is_urgent)
                 // Nothing is there to wait for.
                 || partitions.with(|set| set.present()) == 0;
+            if is_enough {
+                self.read_ahead(&next);
+            }
             if is_enough || Instant::now() >= self.deadline {
                 return Ok(found);
             }
@@ -303,10 +314,10 @@ impl<'a> Fetch<'a> {
     }
 
     /// Reads each partition, in order, up to the limits.
-    async fn read(&self, plans: Vec<PartitionPlan>) -> Result<Vec<(u32, Found)>, Close> {
+    async fn read(&self, plans: Vec<PartitionPlan>) -> Result<(Vec<(u32, Found)>, Next), Close> {
         let mut left = self.bytes_max;
         let mut is_first = true;
-        let mut cold = 0;
+        let (mut cold, mut warm_bytes) = (0, 0);
         let mut found = Vec::with_capacity(plans.len());
         let mut readings = Vec::with_capacity(plans.len());
         for PartitionPlan { token, partition, position } in plans {
@@ -325,9 +336,19 @@ impl<'a> Fetch<'a> {
                 None => self.start_read(&partition, &position, left, is_first, cold < COLD_MAX),
             };
             let size = match &reading {
-                // Its next batch does not fit into what is left: that is all there is room for.
-                Reading::Done(found) if found.found_no_room() && left < room_of(&position) => left,
-                Reading::Done(found) => found.size(),
+                // Its next batch does not fit into what is left. Others have smaller ones perhaps, but to look for them takes longer than to answer.
+                Reading::Done(found)
+                    if found.found_no_room()
+                        && left < room_of(&position)
+                        && cold < COLD_MAX
+                        && warm_bytes >= self.bytes_min.max(1) =>
+                {
+                    left
+                }
+                Reading::Done(found) => {
+                    warm_bytes += found.size();
+                    found.size()
+                }
                 // How much it will be is not known yet; the limits hold if it is as much as it may be.
                 Reading::Cold(_, at_most) => left.min(*at_most).max(1),
             };
@@ -336,9 +357,8 @@ impl<'a> Fetch<'a> {
             is_first &= size == 0;
             readings.push((token, partition, position, reading));
         }
-        // What has its turn in the next answer: first what found no room, then what follows the records of this one.
-        let reads_ahead = cold > 0 || self.call.last_fetch.is_cold();
-        let (mut turns, mut later_turns) = (Vec::new(), Vec::new());
+        let mut next = Next { is_after_cold: cold > 0, ..Next::default() };
+        let mut later = Vec::new();
         for (token, partition, position, reading) in readings {
             let read = match reading {
                 Reading::Done(found) => found,
@@ -348,55 +368,56 @@ impl<'a> Fetch<'a> {
                     Err(Abandoned) => return Err(Close::Stopped),
                 },
             };
-            if reads_ahead && read.records.is_some() {
-                later_turns.push((partition, Position { from: read.next.0, ..position }));
-            } else if reads_ahead && read.found_no_room() {
-                turns.push((partition, position));
+            if read.records.is_some() {
+                later.push((partition, Position { from: read.next.0, ..position }));
+            } else if read.found_no_room() {
+                next.turns.push((partition, position));
             }
             found.push((token, read));
         }
-        if reads_ahead {
-            turns.append(&mut later_turns);
-            let found_cold = self.read_ahead(&turns);
-            self.call.last_fetch.note_cold(cold > 0 || found_cold);
-        }
-        Ok(found)
+        next.turns.append(&mut later);
+        Ok((found, next))
     }
 
-    /// Has an answer's worth of bytes brought into memory while this one is sent. Whether any had to come from the medium.
-    fn read_ahead(&self, turns: &[(Arc<Partition>, Position)]) -> bool {
-        let mut left = self.bytes_max;
-        let mut is_cold = false;
-        for (partition, position) in turns.iter().take(COLD_MAX) {
-            if left == 0 {
-                break;
-            }
-            let bytes_max = left.min(room_of(position));
-            let size = match partition.read(&self.request(position, bytes_max, false)) {
-                Ok(Read::Ready(batches)) => batches.range.map_or(0, |range| range.len()),
-                Ok(Read::Cold(cold)) => {
-                    is_cold = true;
-                    let size = cold.at_most();
-                    self.ctx.engine.read_ahead(cold);
-                    size
-                }
-                // It is told when it is read.
-                Err(_) => 0,
-            };
-            left = left.saturating_sub(size);
+    /// Has an answer's worth of bytes brought into memory while this one is sent, when it, or what was read ahead for it, came from the medium.
+    fn read_ahead(&self, next: &Next) {
+        let last = &self.call.last_fetch;
+        if !next.is_after_cold && !last.is_cold() {
+            return;
         }
-        is_cold
+        last.turn();
+        let mut is_cold = next.is_after_cold;
+        if self.ctx.engine.may_read_ahead() {
+            let mut left = self.bytes_max;
+            for (number, (partition, position)) in next.turns.iter().take(COLD_MAX).enumerate() {
+                if left == 0 {
+                    break;
+                }
+                let size = match partition.read(&self.request(position, left.min(room_of(position)), number == 0)) {
+                    Ok(Read::Ready(batches)) => batches.range.map_or(0, |range| range.len()),
+                    Ok(Read::Cold(cold)) => {
+                        let size = cold.at_most();
+                        is_cold |= self.ctx.engine.read_ahead(cold, last.is_wanted());
+                        size
+                    }
+                    // It is told when it is read.
+                    Err(_) => 0,
+                };
+                left = left.saturating_sub(size);
+            }
+        }
+        last.note_cold(is_cold);
     }
 
     /// What is known of a partition without a look at its log, when the answer has no room for its records. None when it has no records there.
     fn no_room(&self, partition: &Partition, position: &Position) -> Option<Found> {
-        let bounds = partition.bounds();
-        let end = if self.stable_only { bounds.last_stable } else { bounds.high_watermark };
-        let has_more = bounds.log_start.0 <= position.from && position.from < end.0;
-        has_more.then(|| Found { has_more, ..Found::bounds(bounds) })
+        let bounds = partition.bounds_with_records_at(Offset(position.from), self.stable_only)?;
+        Some(Found { has_more: true, ..Found::bounds(bounds) })
     }
 
+    /// With `at_least_one` a whole batch is read even when there is room for no byte, so that every consumer gets on.
     fn request(&self, position: &Position, bytes_max: usize, at_least_one: bool) -> ReadRequest {
+        let bytes_max = bytes_max.max(usize::from(at_least_one));
         ReadRequest { from: Offset(position.from), bytes_max, at_least_one, stable_only: self.stable_only }
     }
 
@@ -436,15 +457,13 @@ impl<'a> Fetch<'a> {
         may_wait: bool,
     ) -> Reading {
         let bytes_max = left.min(room_of(position));
-        // A whole batch is read even when there is room for no byte, so that every consumer gets on.
-        let request = self.request(position, bytes_max.max(usize::from(is_first)), is_first);
-        match partition.read(&request) {
+        match partition.read(&self.request(position, bytes_max, is_first)) {
             Ok(Read::Ready(batches)) => Reading::Done(self.batches(position, batches)),
             Ok(Read::Cold(cold)) if may_wait && (bytes_max > 0 || is_first) => {
                 let at_most = cold.at_most();
                 Reading::Cold(self.ctx.engine.offload(move || cold.read()), at_most)
             }
-            // No room is left; there is no use in reading it ahead.
+            // No room is left: it has its turn in the next answer.
             Ok(Read::Cold(_)) => Reading::Done(Found { has_more: true, ..Found::bounds(partition.bounds()) }),
             Err(error) => Reading::Done(self.read_error(error)),
         }

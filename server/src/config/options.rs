@@ -419,7 +419,7 @@ pub const OPTIONS: &[OptionRow] = &[
         key: "disk.replay_threads",
         value_name: "COUNT",
         default: "4",
-        help: "Threads that read from the medium what is not in memory",
+        help: "Threads that read from the medium what is not in memory; all but one of them also read ahead",
         set: |config, text| {
             config.engine.replay_threads = to_usize(parse_number(text, 1, 256)?);
             Ok(())

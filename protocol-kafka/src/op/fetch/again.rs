@@ -23,8 +23,10 @@ pub struct LastFetch(Arc<Last>);
 #[derive(Default)]
 struct Last {
     asked: Mutex<Option<Box<Asked>>>,
-    /// Whether it, or what was read ahead for the next one, came from the medium.
+    /// Whether it, or what was to be read ahead for the next one, came from the medium.
     is_cold: AtomicBool,
+    /// Held while what is read ahead is still wanted: until the next Fetch, or the end of the connection.
+    ahead: Mutex<Arc<()>>,
 }
 
 impl LastFetch {
@@ -34,6 +36,17 @@ impl LastFetch {
 
     pub(super) fn is_cold(&self) -> bool {
         self.0.is_cold.load(Ordering::Relaxed)
+    }
+
+    /// Something else is wanted from now on.
+    pub(super) fn turn(&self) {
+        *self.0.ahead.lock() = Arc::default();
+    }
+
+    /// Says whether what is wanted now still is.
+    pub(super) fn is_wanted(&self) -> impl Fn() -> bool + Send + Clone + 'static {
+        let ahead = Arc::downgrade(&self.0.ahead.lock());
+        move || ahead.strong_count() > 0
     }
 
     pub(super) fn note_cold(&self, is_cold: bool) {
