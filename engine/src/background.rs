@@ -78,7 +78,7 @@ impl Background {
         // The ring doubles: a small slot is there soon, and load that lasts gets large ones.
         let doubled = self.wal_size.clamp(options.wal_slot_bytes(), options.wal_slot_bytes_max());
         let size = doubled.min(room.max(options.wal_slot_bytes())).max(least);
-        let size = match room >= size && self.cell.shared.space.admit(size) {
+        let size = match room >= size && self.cell.shared.space.admit_comfort(size) {
             true => size,
             false if needs_larger => least,
             false => return Ok(()),

@@ -202,11 +202,9 @@ impl Engine {
         for number in 0..replay_threads {
             let (offload, cell) = (self.0.offload.clone(), cell.clone());
             let run = move || {
-                // Whoever closes the cell leaves a job for each thread, lest one rests for ever.
-                while !cell.is_closing() {
-                    // One is always free for what somebody waits for.
-                    offload.work(replay_threads - 1);
-                }
+                // One is always free for what somebody waits for.
+                while !cell.is_closing() && offload.work(replay_threads - 1) {}
+                offload.close();
             };
             spawn(&format!("replay-{number}"), Box::new(run))?;
         }
@@ -239,9 +237,7 @@ impl Engine {
             let _ = thread.join();
         }
         cell.close();
-        for _ in &others {
-            drop(self.0.offload.run(|| ()));
-        }
+        self.0.offload.close();
         for thread in others {
             let _ = thread.join();
         }

@@ -25,6 +25,7 @@ struct Waiting {
     spare_bytes: usize,
     /// Threads that are at such work.
     at_spare: usize,
+    is_closed: bool,
 }
 
 struct Slot<T> {
@@ -73,15 +74,22 @@ impl Offload {
         let slot = Slot { value: None, is_gone: false, waker: None };
         let cell = Arc::new((Mutex::new(slot), Condvar::new()));
         let promise = Promise(cell.clone());
-        self.0.0.lock().asked.push_back(Box::new(move || promise.settle(Some(work()))));
-        self.0.1.notify_one();
+        let job: Job = Box::new(move || promise.settle(Some(work())));
+        let mut waiting = self.0.0.lock();
+        // Else it is dropped, which tells whoever waits.
+        if !waiting.is_closed {
+            waiting.asked.push_back(job);
+            self.0.1.notify_one();
+        }
+        drop(waiting);
         Offloaded(cell)
     }
 
     /// Queues work on so many bytes that nobody waits for. False when there is no room for it.
     pub fn run_spare(&self, bytes: usize, work: impl FnOnce() + Send + 'static) -> bool {
         let mut waiting = self.0.0.lock();
-        let has_room = waiting.spare_bytes == 0 || waiting.spare_bytes.saturating_add(bytes) <= SPARE_BYTES_MAX;
+        let fits = waiting.spare_bytes == 0 || waiting.spare_bytes.saturating_add(bytes) <= SPARE_BYTES_MAX;
+        let has_room = fits && !waiting.is_closed;
         if has_room {
             waiting.spare_bytes += bytes;
             waiting.spare.push_back((bytes, Box::new(work)));
@@ -95,13 +103,14 @@ impl Offload {
         !self.0.0.lock().asked.is_empty()
     }
 
-    /// Does what is to be done next; waits for it. At most `spare_threads_max` threads do what nobody waits for.
-    pub fn work(&self, spare_threads_max: usize) {
+    /// Does what is to be done next; waits for it. At most `spare_threads_max` threads do what nobody waits for. False when there will be nothing any more.
+    pub fn work(&self, spare_threads_max: usize) -> bool {
         let mut waiting = self.0.0.lock();
-        loop {
+        while !waiting.is_closed {
             if let Some(job) = waiting.asked.pop_front() {
                 drop(waiting);
-                return run(job);
+                run(job);
+                return true;
             }
             if waiting.at_spare < spare_threads_max
                 && let Some((bytes, job)) = waiting.spare.pop_front()
@@ -111,11 +120,22 @@ impl Offload {
                 drop(waiting);
                 run(job);
                 self.0.0.lock().at_spare -= 1;
-                return;
+                return true;
             }
             // Not a channel, which yields the processor before it sleeps: who works beside on the same one has a whole turn then.
             self.0.1.wait(&mut waiting);
         }
+        false
+    }
+
+    /// Nothing is done any more: whoever waits for work that has not begun is told.
+    pub fn close(&self) {
+        let mut waiting = self.0.0.lock();
+        waiting.is_closed = true;
+        let (asked, spare) = (std::mem::take(&mut waiting.asked), std::mem::take(&mut waiting.spare));
+        self.0.1.notify_all();
+        drop(waiting);
+        drop((asked, spare));
     }
 
     /// Does what somebody waits for on this thread, until there is no more of it.
@@ -175,7 +195,7 @@ mod tests {
         assert!(queued.eq([true, true, true, false, false]));
         let asked = offload.run(note(1000));
         assert!(offload.is_asked());
-        (0..4).for_each(|_| offload.work(1));
+        (0..4).for_each(|_| assert!(offload.work(1)));
         assert_eq!(asked.wait_blocking(), Ok(()));
         assert_eq!(*done.lock(), [1000, 0, 1, 2]);
         // One is taken whatever its size, when it is the only one.
@@ -204,5 +224,22 @@ mod tests {
         offload.work(1);
         let waiting = offload.0.0.lock();
         assert_eq!((waiting.at_spare, waiting.spare_bytes), (0, 0));
+    }
+
+    #[test]
+    fn who_waits_is_told_when_nothing_is_done_any_more() {
+        let offload = Offload::default();
+        let other = offload.clone();
+        let thread =
+            std::thread::Builder::new().name("other".to_owned()).spawn(move || while other.work(1) {}).unwrap();
+        assert_eq!(offload.run(|| 7).wait_blocking(), Ok(7));
+        let before = Offload::default();
+        let asked = before.run(|| ());
+        before.close();
+        assert_eq!(asked.wait_blocking(), Err(Abandoned));
+        offload.close();
+        thread.join().unwrap();
+        assert_eq!(offload.run(|| ()).wait_blocking(), Err(Abandoned));
+        assert!(!offload.work(1));
     }
 }

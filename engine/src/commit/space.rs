@@ -38,6 +38,11 @@ impl Space {
         self.admit_down_to(size, self.reserve)
     }
 
+    /// The same for what only makes the server faster: it leaves the reserve twice, lest it takes what a drained disk gives back to producers.
+    pub fn admit_comfort(&self, size: u64) -> bool {
+        self.admit_down_to(size, self.reserve.saturating_mul(2))
+    }
+
     /// The same for records of the server's own topics: consumers that drain a full disk must be able to say how far they
     /// came. They may take half of the reserve; the rest is for what sets space free.
     pub fn admit_internal(&self, size: u64) -> bool {
@@ -92,6 +97,7 @@ mod tests {
         assert!(!space.is_short(), "room that was to be made ahead is no batch");
         space.note_refused(600);
         assert!(space.is_short());
+        assert!(!space.admit_comfort(1), "twice the reserve would not be left");
         free_is(1_599);
         assert!(space.is_short());
         free_is(1_600);
@@ -100,5 +106,7 @@ mod tests {
         assert!(!space.is_short(), "nothing was refused since");
         free_is(999);
         assert!(space.is_short());
+        free_is(2_100);
+        assert!(space.admit_comfort(100) && !space.admit_comfort(1));
     }
 }
