@@ -266,9 +266,7 @@ async fn a_shutdown_answers_waiting_fetches_and_closes() {
 /// Every read of the disk would wait here, so each goes over the replay threads.
 #[tokio::test]
 async fn cold_records_come_all_the_same() {
-    let (env, disk, _) = sim::env(3);
-    let server = Server::over(env, Options::default(), true);
-    server.engine.start().unwrap();
+    let (server, disk, _) = Server::start_on(3, Options::default());
     let orders = server.topic("orders", 20, &[]).await;
     for index in 0..20 {
         for _ in 0..3 {
@@ -287,9 +285,7 @@ async fn cold_records_come_all_the_same() {
 /// Two partitions, of which an answer has room for one. The other is read ahead, all of its next batch, but not beside appends.
 #[tokio::test]
 async fn what_the_next_answer_will_hold_is_read_while_this_one_is_sent() {
-    let (env, disk, clock) = sim::env(4);
-    let server = Server::over(env, Options::default(), true);
-    server.engine.start().unwrap();
+    let (server, disk, clock) = Server::start_on(4, Options::default());
     let orders = server.topic("orders", 2, &[]).await;
     let read = |index: u32| {
         let (from, bytes_max) = (Offset(0), 1);

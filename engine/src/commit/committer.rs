@@ -141,20 +141,19 @@ impl Committer {
 
     /// Waits for the next command. When none comes for a while, says that all is durable.
     fn rest(&mut self) -> Result<(), Fatal> {
-        let cell = self.cell.clone();
-        let now = || cell.shared.env.clock.monotonic();
         let has_sealed = self.is_sealed && self.durable_through == self.published;
-        let (begun, rest) = (now(), if has_sealed { ASLEEP } else { IDLE });
-        if self.receiver.is_empty() && !cell.is_closing() {
+        let rest = if has_sealed { ASLEEP } else { IDLE };
+        let begun = self.cell.shared.env.clock.monotonic();
+        if self.receiver.is_empty() && !self.cell.is_closing() {
             std::thread::park_timeout(rest);
         }
-        match self.receiver.try_recv() {
-            Ok(queued) => self.take(queued),
-            Err(_) if now().saturating_sub(begun) >= rest => self.seal()?,
-            // Woken by something that was taken before it rested, or to end. (A simulated clock that stands still never seals.)
-            Err(_) => {}
+        if let Ok(queued) = self.receiver.try_recv() {
+            self.take(queued);
+            return Ok(());
         }
-        Ok(())
+        // Else woken by something that was taken before it rested, or to end. (A simulated clock that stands still never seals.)
+        let is_over = self.cell.shared.env.clock.monotonic().saturating_sub(begun) >= rest;
+        if is_over { self.seal() } else { Ok(()) }
     }
 
     /// Writes an empty block whose header says that the last one was durable, unless one says so already.

@@ -38,15 +38,15 @@ impl Space {
         self.admit_down_to(size, self.reserve)
     }
 
-    /// The same for what only makes the server faster: it leaves the reserve twice, lest it takes what a drained disk gives back to producers.
-    pub fn admit_comfort(&self, size: u64) -> bool {
-        self.admit_down_to(size, self.reserve.saturating_mul(2))
-    }
-
     /// The same for records of the server's own topics: consumers that drain a full disk must be able to say how far they
     /// came. They may take half of the reserve; the rest is for what sets space free.
     pub fn admit_internal(&self, size: u64) -> bool {
         self.admit_down_to(size, self.reserve / 2)
+    }
+
+    /// The same for what only makes the server faster: it leaves the reserve twice, lest it takes what a drained disk gives back to producers.
+    pub fn admit_comfort(&self, size: u64) -> bool {
+        self.admit_down_to(size, self.reserve.saturating_mul(2))
     }
 
     /// Whether there is room for `size` bytes above the reserve, for whoever would come to nothing without.

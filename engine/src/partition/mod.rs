@@ -66,6 +66,13 @@ pub struct Bounds {
     pub last_stable: Offset,
 }
 
+impl Bounds {
+    /// Behind the last that a reader may have, who wants nothing of open transactions (`stable_only`) or does not mind.
+    pub fn end(&self, stable_only: bool) -> Offset {
+        if stable_only { self.last_stable } else { self.high_watermark }
+    }
+}
+
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(NEVER - 1)
 }
@@ -132,8 +139,8 @@ impl Partition {
         self.note_read();
         let published = self.published.lock();
         let bounds = bounds_of(&published);
-        let end = if stable_only { bounds.last_stable } else { bounds.high_watermark };
-        (!published.is_deleted && bounds.log_start <= from && from < end).then_some(bounds)
+        let is_there = bounds.log_start <= from && from < bounds.end(stable_only);
+        (is_there && !published.is_deleted).then_some(bounds)
     }
 
     /// The epoch of its last record, or the one that it was made under.

@@ -275,8 +275,7 @@ impl Partition {
         if request.from < bounds.log_start || request.from > bounds.high_watermark {
             return Err(ReadError::OutOfRange { bounds });
         }
-        let end = if request.stable_only { bounds.last_stable } else { bounds.high_watermark };
-        if request.from >= end {
+        if request.from >= bounds.end(request.stable_only) {
             return Ok((None, bounds));
         }
         let Some(at) = published.segment_of(request.from) else { return Ok((None, bounds)) };

@@ -9,6 +9,7 @@ mod again;
 
 pub use again::LastFetch;
 
+use self::again::Ahead;
 use crate::call::{Call, Close, Outcome, Reply, Running};
 use crate::codec::TopicRef;
 use crate::codec::fetch::{Endpoint, FetchAnswer, Part, PartitionAnswer, Records, TooLong, TopicAnswer, encode};
@@ -203,10 +204,11 @@ impl Found {
     }
 }
 
-/// What has its turn in the next answer: first what found no room, then what follows the records of this one.
+/// What has its turn in the answer after one that may have come from the medium: first what found no room, then what follows its records.
 #[derive(Default)]
 struct Next {
-    turns: Vec<(Arc<Partition>, Position)>,
+    without_room: Vec<(Arc<Partition>, Position)>,
+    behind: Vec<(Arc<Partition>, Position)>,
     /// Whether this one had to wait for the medium.
     is_after_cold: bool,
 }
@@ -290,7 +292,7 @@ impl<'a> Fetch<'a> {
                 // Nothing is there to wait for.
                 || partitions.with(|set| set.present()) == 0;
             if is_enough {
-                self.read_ahead(&next);
+                self.read_ahead(next);
             }
             if is_enough || Instant::now() >= self.deadline {
                 return Ok(found);
@@ -314,7 +316,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Reads each partition, in order, up to the limits.
-    async fn read(&self, plans: Vec<PartitionPlan>) -> Result<(Vec<(u32, Found)>, Next), Close> {
+    async fn read(&self, plans: Vec<PartitionPlan>) -> Result<(Vec<(u32, Found)>, Option<Next>), Close> {
         let mut left = self.bytes_max;
         let mut is_first = true;
         let (mut cold, mut warm_bytes) = (0, 0);
@@ -329,36 +331,32 @@ impl<'a> Fetch<'a> {
                     continue;
                 }
             };
-            let has_room = left > 0 || is_first;
-            let checked = self.check(&partition, &position);
-            let reading = match checked.or_else(|| if has_room { None } else { self.no_room(&partition, &position) }) {
+            let reading = match self.check(&partition, &position) {
                 Some(found) => Reading::Done(found),
                 None => self.start_read(&partition, &position, left, is_first, cold < COLD_MAX),
             };
-            let size = match &reading {
-                // Its next batch does not fit into what is left. Others have smaller ones perhaps, but to look for them takes longer than to answer.
-                Reading::Done(found)
-                    if found.found_no_room()
-                        && left < room_of(&position)
-                        && cold < COLD_MAX
-                        && warm_bytes >= self.bytes_min.max(1) =>
-                {
-                    left
-                }
+            let (size, does_not_fit) = match &reading {
                 Reading::Done(found) => {
                     warm_bytes += found.size();
-                    found.size()
+                    (found.size(), found.found_no_room() && left < room_of(&position))
                 }
                 // How much it will be is not known yet; the limits hold if it is as much as it may be.
-                Reading::Cold(_, at_most) => left.min(*at_most).max(1),
+                Reading::Cold(_, at_most) => {
+                    cold += 1;
+                    (left.min(*at_most).max(1), false)
+                }
             };
-            cold += usize::from(matches!(reading, Reading::Cold(..)));
             left = left.saturating_sub(size);
             is_first &= size == 0;
+            if does_not_fit && cold < COLD_MAX && warm_bytes >= self.bytes_min.max(1) {
+                // Others have smaller batches perhaps, but to look for them takes longer than to answer.
+                left = 0;
+            }
             readings.push((token, partition, position, reading));
         }
-        let mut next = Next { is_after_cold: cold > 0, ..Next::default() };
-        let mut later = Vec::new();
+        let is_after_cold = cold > 0;
+        let may_be_cold = is_after_cold || self.call.last_fetch.is_cold();
+        let mut next = may_be_cold.then(|| Next { is_after_cold, ..Next::default() });
         for (token, partition, position, reading) in readings {
             let read = match reading {
                 Reading::Done(found) => found,
@@ -368,28 +366,27 @@ impl<'a> Fetch<'a> {
                     Err(Abandoned) => return Err(Close::Stopped),
                 },
             };
-            if read.records.is_some() {
-                later.push((partition, Position { from: read.next.0, ..position }));
-            } else if read.found_no_room() {
-                next.turns.push((partition, position));
+            if let Some(next) = &mut next {
+                if read.records.is_some() {
+                    next.behind.push((partition, Position { from: read.next.0, ..position }));
+                } else if read.found_no_room() {
+                    next.without_room.push((partition, position));
+                }
             }
             found.push((token, read));
         }
-        next.turns.append(&mut later);
         Ok((found, next))
     }
 
     /// Has an answer's worth of bytes brought into memory while this one is sent, when it, or what was read ahead for it, came from the medium.
-    fn read_ahead(&self, next: &Next) {
-        let last = &self.call.last_fetch;
-        if !next.is_after_cold && !last.is_cold() {
-            return;
-        }
-        last.turn();
+    fn read_ahead(&self, next: Option<Next>) {
+        let Some(next) = next else { return };
+        let ahead = Arc::new(Ahead);
         let mut is_cold = next.is_after_cold;
         if self.ctx.engine.may_read_ahead() {
             let mut left = self.bytes_max;
-            for (number, (partition, position)) in next.turns.iter().take(COLD_MAX).enumerate() {
+            let turns = next.without_room.iter().chain(&next.behind);
+            for (number, (partition, position)) in turns.take(COLD_MAX).enumerate() {
                 if left == 0 {
                     break;
                 }
@@ -397,7 +394,8 @@ impl<'a> Fetch<'a> {
                     Ok(Read::Ready(batches)) => batches.range.map_or(0, |range| range.len()),
                     Ok(Read::Cold(cold)) => {
                         let size = cold.at_most();
-                        is_cold |= self.ctx.engine.read_ahead(cold, last.is_wanted());
+                        let held = Arc::downgrade(&ahead);
+                        is_cold |= self.ctx.engine.read_ahead(cold, move || held.strong_count() > 0);
                         size
                     }
                     // It is told when it is read.
@@ -406,7 +404,7 @@ impl<'a> Fetch<'a> {
                 left = left.saturating_sub(size);
             }
         }
-        last.note_cold(is_cold);
+        self.call.last_fetch.set_ahead(is_cold.then_some(ahead));
     }
 
     /// What is known of a partition without a look at its log, when the answer has no room for its records. None when it has no records there.
@@ -456,6 +454,12 @@ impl<'a> Fetch<'a> {
         is_first: bool,
         may_wait: bool,
     ) -> Reading {
+        if left == 0
+            && !is_first
+            && let Some(found) = self.no_room(partition, position)
+        {
+            return Reading::Done(found);
+        }
         let bytes_max = left.min(room_of(position));
         match partition.read(&self.request(position, bytes_max, is_first)) {
             Ok(Read::Ready(batches)) => Reading::Done(self.batches(position, batches)),
@@ -470,8 +474,7 @@ impl<'a> Fetch<'a> {
     }
 
     fn batches(&self, position: &Position, batches: Batches) -> Found {
-        let Bounds { last_stable, high_watermark, .. } = batches.bounds;
-        let end = if self.stable_only { last_stable } else { high_watermark };
+        let end = batches.bounds.end(self.stable_only);
         // What did not fit this time is there the next time, without news. So are records that are sent, until the client
         // comes with an offset behind them.
         let has_more = batches.range.is_some() || position.from < end.0;

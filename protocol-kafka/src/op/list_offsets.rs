@@ -90,7 +90,7 @@ pub(crate) async fn handle(
                 Err(error) => answer.error_code = Failure::from(error).code(),
                 // A record that the reader may not fetch yet is not told of either.
                 Ok(point) => {
-                    let end = if isolation == 1 { bounds.last_stable } else { bounds.high_watermark };
+                    let end = bounds.end(isolation == 1);
                     if let Some(point) = point.filter(|point| point.offset < end) {
                         answer.offset = point.offset.0;
                         answer.timestamp = point.timestamp.0;

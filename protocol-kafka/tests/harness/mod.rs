@@ -3,7 +3,8 @@
 
 use bytes::{Bytes, BytesMut};
 use headwater_engine::batch::{BatchBuilder, Codec};
-use headwater_engine::env::{Env, sim};
+use headwater_engine::env::Env;
+use headwater_engine::env::sim::{self, SimClock, SimDisk};
 use headwater_engine::{Drive, Engine, NewTopic, Options as EngineOptions, ProducerId, TimestampMs, Topic};
 use headwater_protocol::metrics::Ended;
 use headwater_protocol::net::{Memory, Transport};
@@ -36,10 +37,15 @@ pub fn engine_options() -> EngineOptions {
 impl Server {
     /// With the engine's threads running.
     pub fn start(options: Options) -> Server {
-        let (env, ..) = sim::env(1);
+        Server::start_on(1, options).0
+    }
+
+    /// The same, with the disk and the clock beneath.
+    pub fn start_on(seed: u64, options: Options) -> (Server, SimDisk, SimClock) {
+        let (env, disk, clock) = sim::env(seed);
         let server = Server::over(env, options, true);
         server.engine.start().expect("threads");
-        server
+        (server, disk, clock)
     }
 
     /// With room for few partitions only.

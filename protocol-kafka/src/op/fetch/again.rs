@@ -14,7 +14,6 @@ use kafka_protocol::messages::FetchRequest;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A connection's place for it, and for what else it keeps of its last Fetch.
 #[derive(Clone, Default)]
@@ -23,11 +22,12 @@ pub struct LastFetch(Arc<Last>);
 #[derive(Default)]
 struct Last {
     asked: Mutex<Option<Box<Asked>>>,
-    /// Whether it, or what was to be read ahead for the next one, came from the medium.
-    is_cold: AtomicBool,
-    /// Held while what is read ahead is still wanted: until the next Fetch, or the end of the connection.
-    ahead: Mutex<Arc<()>>,
+    ahead: Mutex<Option<Arc<Ahead>>>,
 }
+
+/// There when the last Fetch, or what was read ahead behind it, came from the medium. What is read ahead is wanted as long as this is held: until
+/// another answer is made, or the connection ends.
+pub(super) struct Ahead;
 
 impl LastFetch {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Box<Asked>>> {
@@ -35,22 +35,12 @@ impl LastFetch {
     }
 
     pub(super) fn is_cold(&self) -> bool {
-        self.0.is_cold.load(Ordering::Relaxed)
+        self.0.ahead.lock().is_some()
     }
 
-    /// Something else is wanted from now on.
-    pub(super) fn turn(&self) {
-        *self.0.ahead.lock() = Arc::default();
-    }
-
-    /// Says whether what is wanted now still is.
-    pub(super) fn is_wanted(&self) -> impl Fn() -> bool + Send + Clone + 'static {
-        let ahead = Arc::downgrade(&self.0.ahead.lock());
-        move || ahead.strong_count() > 0
-    }
-
-    pub(super) fn note_cold(&self, is_cold: bool) {
-        self.0.is_cold.store(is_cold, Ordering::Relaxed);
+    /// What was read ahead before is not wanted any more.
+    pub(super) fn set_ahead(&self, ahead: Option<Arc<Ahead>>) {
+        *self.0.ahead.lock() = ahead;
     }
 }
 
