@@ -328,7 +328,7 @@ impl Committer {
     fn start(&mut self, mut round: Round) -> Result<Option<Round>, Fatal> {
         let size = round.block.len() as u64;
         for slot in self.cell.take_new_slots() {
-            self.ring.add(&*self.device, &slot).map_err(|error| Fatal::io("opening a WAL slot", &error))?;
+            self.ring.add(&mut *self.device, &slot).map_err(|error| Fatal::io("opening a WAL slot", &error))?;
         }
         let checkpointed = self.cell.checkpointed();
         let Some((file, place)) = self.ring.place(size, round.sequence, checkpointed) else {

@@ -105,6 +105,8 @@ pub enum WalMethod {
     Portable,
     /// io_uring with direct I/O, several blocks in flight.
     IoUring,
+    /// For blocks of which few must be durable: small ones through the page cache, large ones past it where that works.
+    Unflushed,
 }
 
 /// One block on its way to the medium.
@@ -151,11 +153,11 @@ pub trait WalDevice: Send {
     fn depth(&self) -> usize;
     /// Opens a WAL file (existing, its space allocated and zeroed) the way that this device writes it. The file is for
     /// `submit`; to read it back, open it anew with `Disk::open` once the device's file is dropped.
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    fn open(&mut self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// An empty buffer of at least `capacity` bytes. Buffers come from a pool (registered with the kernel where that works)
     /// and return to it when the last `Arc` drops.
     fn buffer(&mut self, capacity: usize) -> AlignedBuffer;
-    /// Whether it writes from several places: else all bytes of a block are in its buffer.
+    /// Whether it may be given a block that lies in several places. Asked before each block: else all bytes are in its buffer.
     fn gathers(&self) -> bool {
         false
     }

@@ -11,6 +11,7 @@ mod rng;
 pub mod sim;
 mod streaming;
 mod sys;
+mod unflushed;
 mod unsynced;
 mod uring;
 mod wal_bytes;

@@ -24,6 +24,16 @@ impl PortableDevice {
         PortableDevice { buffers: BufferPool::of_wal(), unsynced: Unsynced::default(), done: None, failed: false }
     }
 
+    /// What it has yet to make durable, and whether anything failed, for a device that goes on with the same files.
+    pub(super) fn hand_over(&mut self) -> (Unsynced, bool) {
+        (std::mem::take(&mut self.unsynced), self.failed)
+    }
+
+    /// The other side of `hand_over`.
+    pub(super) fn take_over(&mut self, unsynced: Unsynced, failed: bool) {
+        (self.unsynced, self.failed) = (unsynced, failed);
+    }
+
     fn carry_out(&mut self, write: &WalWrite) -> io::Result<()> {
         let file = &write.file;
         file.write_at(&write.block.slices(), write.position)?;
@@ -52,7 +62,7 @@ impl WalDevice for PortableDevice {
         1
     }
 
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    fn open(&mut self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         super::real::open_file(path, OpenMode::Write)
     }
 

@@ -8,6 +8,7 @@ use super::disk::{DirLock, Disk, DiskFile, OpenMode, WalDevice, WalMethod};
 use super::portable::PortableDevice;
 use super::real_file::RealFile;
 use super::sys;
+use super::unflushed::UnflushedDevice;
 use super::uring::UringDevice;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -108,6 +109,13 @@ impl Disk for RealDisk {
         match method {
             WalMethod::Portable => Ok(Box::new(PortableDevice::new())),
             WalMethod::IoUring => Ok(Box::new(UringDevice::probe(dir)?)),
+            WalMethod::Unflushed => match UnflushedDevice::probe(dir) {
+                Ok(device) => Ok(Box::new(device)),
+                Err(error) => {
+                    tracing::info!(why = %error, "all WAL blocks go through the page cache");
+                    Ok(Box::new(PortableDevice::new()))
+                }
+            },
             WalMethod::Auto => match UringDevice::probe(dir) {
                 Ok(device) => {
                     tracing::info!(method = device.name(), "WAL device chosen");

@@ -20,6 +20,11 @@ impl Unsynced {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// The files, for the caller to flush. It must treat a failed flush as fatal: they are forgotten here.
     pub(super) fn take(&mut self) -> Vec<Arc<dyn DiskFile>> {
         std::mem::take(&mut self.files)

@@ -12,6 +12,7 @@
 use super::aligned::{AlignedBuffer, BufferPool};
 use super::disk::{Completed, DiskFile, WalDevice, WalWrite};
 use super::real_file::RealFile;
+use super::unsynced::Unsynced;
 use flights::{DEPTH, Flight, Flights, Request};
 use io_uring::{IoUring, opcode, squeue, types};
 use std::io;
@@ -73,6 +74,29 @@ impl UringDevice {
         UringDevice::try_out(Setting { direct, registered }, dir)
     }
 
+    /// Whether it writes past the page cache.
+    pub(super) fn is_direct(&self) -> bool {
+        self.setting.direct
+    }
+
+    /// Waits for all writes in flight.
+    pub(super) fn reap_all(&mut self, out: &mut Vec<Completed>) -> io::Result<()> {
+        while self.flights.in_flight() > 0 {
+            self.reap(true, out)?;
+        }
+        Ok(())
+    }
+
+    /// What it has yet to make durable, and whether anything failed, for a device that goes on with the same files. Nothing may be in flight.
+    pub(super) fn hand_over(&mut self) -> (Unsynced, bool) {
+        self.flights.hand_over()
+    }
+
+    /// The other side of `hand_over`.
+    pub(super) fn take_over(&mut self, unsynced: Unsynced, failed: bool) {
+        self.flights.take_over(unsynced, failed);
+    }
+
     /// Queues what the flights ask for. The kernel sees it at the next `enter`.
     fn push_requests(&mut self) -> io::Result<()> {
         for (slot, request) in std::mem::take(&mut self.flights.requests) {
@@ -119,7 +143,7 @@ impl WalDevice for UringDevice {
         DEPTH
     }
 
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    fn open(&mut self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let flags = if self.setting.direct { libc::O_DIRECT } else { 0 };
         let file = std::fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
         Ok(Arc::new(RealFile::new(file)))

@@ -165,8 +165,11 @@ pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, Op
     for dir in [&folders.wal, &folders.checkpoints, &folders.segments] {
         doing("making the data folder", disk.create_dir_all(dir))?;
     }
-    let method = if options.durability == Durability::Os { WalMethod::Portable } else { options.wal_method };
-    let device = doing("opening the WAL device", disk.wal_device(method, &folders.wal))?;
+    let method = match (options.durability, options.wal_method) {
+        (Durability::Os, WalMethod::Auto) => WalMethod::Unflushed,
+        (_, method) => method,
+    };
+    let mut device = doing("opening the WAL device", disk.wal_device(method, &folders.wal))?;
     let loaded = doing("reading the checkpoint", Store::load(disk.clone(), folders.checkpoints.clone()))?;
     let mut slots = doing("reading the WAL", list_slots(&*disk, &folders.wal))?;
     let (loaded, epoch) = match loaded {
@@ -235,7 +238,7 @@ pub fn recover(env: Env, options: Options, repair: bool) -> Result<Recovered, Op
     doing("writing a checkpoint", store.write(renewed, Changes::new()))?;
     cell.set_checkpointed(through);
 
-    let ring = Ring::open(&*device, &slots, end.place(), end.used());
+    let ring = Ring::open(&mut *device, &slots, end.place(), end.used());
     let resume = Resume {
         next: end.next_sequence(),
         previous_crc: end.previous_crc(),

@@ -148,7 +148,7 @@ impl Repair {
         mut self,
         inspected: Inspected,
         damage: &str,
-        device: Box<dyn WalDevice>,
+        mut device: Box<dyn WalDevice>,
         lock: Box<dyn DirLock>,
     ) -> Result<Recovered, OpenError> {
         let Inspected { cell, receiver, mut store, header, slots, start, end, replay, .. } = inspected;
@@ -218,7 +218,7 @@ impl Repair {
         }
         tracing::warn!("the data folder was repaired: {repaired}");
 
-        let ring = Ring::open(&*device, &fresh, place, &[]);
+        let ring = Ring::open(&mut *device, &fresh, place, &[]);
         let ring = doing("opening the WAL", ring)?;
         let resume = Resume { next: first, previous_crc: end.previous_crc(), ring, place };
         Ok(Recovered { cell, store, resume, receiver, device, lock, slots: fresh, replayed, repaired: Some(repaired) })

@@ -2,7 +2,7 @@
 
 use super::{BLOCK_ALIGNMENT, SLOT_HEADER_SIZE};
 use crate::encoding::Reader;
-use crate::env::{Disk, DiskFile, OpenMode, WalDevice};
+use crate::env::{AlignedBuffer, Disk, DiskFile, OpenMode, WalDevice};
 use crate::ids::Sequence;
 use bytes::BufMut;
 use std::io::{self, IoSlice};
@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 const MAGIC: &[u8; 6] = b"HWWAL\0";
 const FORMAT_VERSION: u16 = 1;
-const ZEROS: usize = 1 << 20;
+/// New slots are filled by so many bytes at a time.
+const PIECE: usize = 1 << 20;
 
 /// A place in the ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,7 +29,8 @@ pub struct SlotFile {
     pub size: u64,
 }
 
-/// Writes a new slot, zeros and header, and makes it durable under its name.
+/// Writes a new slot, header and zeros, and makes it durable under its name. Past the page cache: many slots are made while producers are at their
+/// fastest, and nobody reads them back.
 pub fn create_slot(disk: &dyn Disk, dir: &Path, number: u32, size: u64) -> io::Result<SlotFile> {
     let size = size.next_multiple_of(BLOCK_ALIGNMENT);
     let path = dir.join(format!("{number:08}.slot"));
@@ -36,20 +38,26 @@ pub fn create_slot(disk: &dyn Disk, dir: &Path, number: u32, size: u64) -> io::R
     if disk.exists(&new)? {
         disk.remove(&new)?;
     }
-    let file = disk.open(&new, OpenMode::Create)?;
+    disk.open(&new, OpenMode::Create)?;
+    let file = disk.open_direct(&new)?;
     file.preallocate(0, size)?;
-    let zeros = vec![0; ZEROS.min(usize::try_from(size).unwrap_or(ZEROS))];
-    let mut position = 0;
-    while position < size {
-        let count = (size - position).min(zeros.len() as u64);
-        file.write_at(&[IoSlice::new(&zeros[..usize::try_from(count).expect("at most 1 MiB")])], position)?;
-        position += count;
-    }
     let mut header = MAGIC.to_vec();
     header.put_u16_le(FORMAT_VERSION);
     header.put_u32_le(number);
     header.put_u64_le(size);
-    file.write_at(&[IoSlice::new(&header)], 0)?;
+    let piece_size = usize::try_from(size).unwrap_or(PIECE).min(PIECE);
+    let mut piece = AlignedBuffer::with_capacity(piece_size);
+    piece.extend_from_slice(&header);
+    piece.pad_to(piece_size);
+    let mut position = 0;
+    while position < size {
+        let rest = usize::try_from(size - position).unwrap_or(piece_size);
+        let part = &piece.as_slice()[..rest.min(piece_size)];
+        file.write_at(&[IoSlice::new(part)], position)?;
+        position += part.len() as u64;
+        // After the first piece there are only zeros.
+        piece.put_at(0, &vec![0; header.len()]);
+    }
     file.sync()?;
     disk.rename(&new, &path)?;
     disk.sync_dir(dir)?;
@@ -95,7 +103,12 @@ pub struct Ring {
 
 impl Ring {
     /// A ring that goes on at `next`; `used` names the last block of each slot that still matters.
-    pub fn open(device: &dyn WalDevice, files: &[SlotFile], next: Place, used: &[(u32, Sequence)]) -> io::Result<Ring> {
+    pub fn open(
+        device: &mut dyn WalDevice,
+        files: &[SlotFile],
+        next: Place,
+        used: &[(u32, Sequence)],
+    ) -> io::Result<Ring> {
         let slots = files
             .iter()
             .map(|slot| {
@@ -109,7 +122,7 @@ impl Ring {
     }
 
     /// Takes in a slot that was made meanwhile.
-    pub fn add(&mut self, device: &dyn WalDevice, slot: &SlotFile) -> io::Result<()> {
+    pub fn add(&mut self, device: &mut dyn WalDevice, slot: &SlotFile) -> io::Result<()> {
         let file = device.open(&slot.path)?;
         self.slots.push(Slot { number: slot.number, size: slot.size, file, last: None });
         Ok(())

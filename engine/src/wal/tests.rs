@@ -204,9 +204,9 @@ fn a_block_of_a_run_that_no_checkpoint_knows_is_damage() {
 #[test]
 fn slots_are_used_again_only_when_a_checkpoint_covers_them() {
     let log = Log::new(2);
-    let device = log.disk.wal_device(WalMethod::Auto, Path::new("wal")).unwrap();
+    let mut device = log.disk.wal_device(WalMethod::Auto, Path::new("wal")).unwrap();
     let start = Place { slot: 0, position: 0 };
-    let mut ring = Ring::open(&*device, &log.slots, start, &[]).unwrap();
+    let mut ring = Ring::open(&mut *device, &log.slots, start, &[]).unwrap();
     let mut place = |size, sequence, checkpointed| {
         ring.place(size, Sequence(sequence), Sequence(checkpointed)).map(|(_, place)| (place.slot, place.position))
     };
@@ -229,8 +229,8 @@ fn the_current_slot_is_used_again_when_it_is_covered() {
     let dir = Path::new("wal");
     disk.create_dir_all(dir).unwrap();
     let slots = [create_slot(&disk, dir, 0, SLOT_SIZE).unwrap(), create_slot(&disk, dir, 1, 4 * SLOT_SIZE).unwrap()];
-    let device = disk.wal_device(WalMethod::Auto, dir).unwrap();
-    let mut ring = Ring::open(&*device, &slots, Place { slot: 0, position: 0 }, &[]).unwrap();
+    let mut device = disk.wal_device(WalMethod::Auto, dir).unwrap();
+    let mut ring = Ring::open(&mut *device, &slots, Place { slot: 0, position: 0 }, &[]).unwrap();
     let mut place = |sequence, checkpointed| {
         let placed = ring.place(3 * SLOT_SIZE, Sequence(sequence), Sequence(checkpointed));
         placed.map(|(_, place)| (place.slot, place.position))

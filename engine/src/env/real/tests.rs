@@ -297,7 +297,7 @@ fn a_durable_write_completes_after_the_unsynced_ones_before_it() {
     for name in ["0", "1"] {
         fs::write(dir.join(name), vec![0; 2 << 20]).unwrap();
     }
-    for method in [WalMethod::Portable, WalMethod::Auto] {
+    for method in [WalMethod::Portable, WalMethod::Auto, WalMethod::Unflushed] {
         let mut device = disk.wal_device(method, &dir).unwrap();
         let files = ["0", "1"].map(|name| device.open(&dir.join(name)).unwrap());
         for _ in 0..5 {
@@ -324,7 +324,9 @@ fn probing_falls_back_to_the_portable_device() {
     let (folder, disk) = disk();
     let nowhere = folder.path().join("missing");
     assert!(disk.wal_device(WalMethod::IoUring, &nowhere).is_err());
-    assert_eq!(disk.wal_device(WalMethod::Auto, &nowhere).unwrap().name(), "portable");
+    for method in [WalMethod::Auto, WalMethod::Unflushed] {
+        assert_eq!(disk.wal_device(method, &nowhere).unwrap().name(), "portable");
+    }
 }
 
 #[test]
@@ -332,7 +334,7 @@ fn blocks_that_direct_io_cannot_take_are_refused_by_every_device() {
     let (folder, disk) = disk();
     let dir = folder.path().join("data");
     fs::File::create(dir.join("wal")).unwrap();
-    for method in [WalMethod::Portable, WalMethod::Auto] {
+    for method in [WalMethod::Portable, WalMethod::Auto, WalMethod::Unflushed] {
         let mut device = disk.wal_device(method, &dir).unwrap();
         let file = device.open(&dir.join("wal")).unwrap();
         for (size, position) in [(0usize, 0u64), (100, 0), (4096, 512)] {

@@ -274,7 +274,7 @@ impl Disk for SimDisk {
         state.names.folder(&clean(dir))?;
         let depth = if method == WalMethod::Portable { 1 } else { state.wal_depth };
         drop(state);
-        Ok(Box::new(SimWalDevice::new(self.clone(), depth)))
+        Ok(Box::new(SimWalDevice::new(self.clone(), depth, method)))
     }
 }
 

@@ -4,7 +4,7 @@ use super::disk::SimDisk;
 use super::fault::{FaultOp, eio};
 use super::file::SimFile;
 use crate::env::aligned::BufferPool;
-use crate::env::{AlignedBuffer, Completed, DiskFile, OpenMode, WalDevice, WalWrite};
+use crate::env::{AlignedBuffer, Completed, DiskFile, OpenMode, WalDevice, WalMethod, WalWrite};
 use bytes::Bytes;
 use std::any::Any;
 use std::io;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub(super) struct SimWalDevice {
     disk: SimDisk,
     depth: usize,
+    method: WalMethod,
     in_flight: Vec<Flight>,
     /// Completed writes without `sync`, as file and change: the next durable write covers them.
     unsynced: Vec<(u64, u64)>,
@@ -33,9 +34,9 @@ struct Flight {
 }
 
 impl SimWalDevice {
-    pub(super) fn new(disk: SimDisk, depth: usize) -> SimWalDevice {
+    pub(super) fn new(disk: SimDisk, depth: usize, method: WalMethod) -> SimWalDevice {
         let buffers = BufferPool::of_simulated_wal();
-        SimWalDevice { disk, depth, in_flight: Vec::new(), unsynced: Vec::new(), buffers, failed: false }
+        SimWalDevice { disk, depth, method, in_flight: Vec::new(), unsynced: Vec::new(), buffers, failed: false }
     }
 
     /// Completes one of the writes in flight, whichever the seed says. One with `sync` waits for those without that came
@@ -96,7 +97,7 @@ impl WalDevice for SimWalDevice {
         self.depth
     }
 
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    fn open(&mut self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(self.disk.open_sim(path, OpenMode::Write)?))
     }
 
@@ -105,7 +106,11 @@ impl WalDevice for SimWalDevice {
     }
 
     fn gathers(&self) -> bool {
-        self.depth == 1
+        match self.method {
+            // The real one changes its mind too.
+            WalMethod::Unflushed => self.disk.state().rng.chance(0.5),
+            _ => self.depth == 1,
+        }
     }
 
     fn submit(&mut self, write: WalWrite) -> io::Result<()> {

@@ -155,9 +155,14 @@ impl Flights {
         }
     }
 
-    /// Forgets which files hold unsynced writes, for the probe, whose file is gone.
-    pub(super) fn forget_unsynced(&mut self) {
-        self.unsynced.take();
+    /// Which files hold unsynced writes, forgotten here; and whether anything failed.
+    pub(super) fn hand_over(&mut self) -> (Unsynced, bool) {
+        (std::mem::take(&mut self.unsynced), self.failed)
+    }
+
+    /// The other side of `hand_over`.
+    pub(super) fn take_over(&mut self, unsynced: Unsynced, failed: bool) {
+        (self.unsynced, self.failed) = (unsynced, failed);
     }
 
     /// Leaves the memory of all writes in flight behind, for when the kernel does not say whether it still reads it.

@@ -73,7 +73,7 @@ impl UringDevice {
         }
         drop(file);
         // The probe's file need not be flushed by the first real write.
-        device.flights.forget_unsynced();
+        device.flights.hand_over();
         let mut read = vec![0; expected.len()];
         plain.read_exact_at(&mut read, 0)?;
         if read == expected {

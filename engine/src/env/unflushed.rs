@@ -1,0 +1,295 @@
+//! The WAL device of a server that does not wait for the medium: small blocks go through the page cache, large ones past it.
+//!
+//! A block in the page cache costs a copy, and the kernel's work on every page of it, twice. A large one that goes to the medium without a flush costs a fifth of
+//! that, and its acknowledgement waits for the transfer, some hundred microseconds; a small one would wait as long for nothing. Both are the same promise: the
+//! block outlives the process, and not the machine.
+//!
+//! A file is written one way only while its turn lasts, as far as blocks allow: where both meet in one place, the kernel writes back the one before it takes the
+//! other.
+
+use super::aligned::AlignedBuffer;
+use super::disk::{Completed, DiskFile, WalDevice, WalWrite};
+use super::portable::PortableDevice;
+use super::uring::UringDevice;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where blocks have so many bytes on average, the next file is written past the page cache. Those that wait for the medium grow meanwhile, so a load
+/// does not go to and fro.
+const DIRECT_MEAN: u64 = 128 << 10;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Cached,
+    Direct,
+}
+
+/// A file, opened both ways.
+struct Pair {
+    cached: Arc<dyn DiskFile>,
+    direct: Arc<dyn DiskFile>,
+}
+
+/// Writes WAL blocks whichever way costs less.
+pub(super) struct UnflushedDevice {
+    cached: PortableDevice,
+    direct: UringDevice,
+    files: Vec<Pair>,
+    /// How blocks are made and written.
+    way: Way,
+    /// How the last one was written.
+    last: Way,
+    turn: Turn,
+    done: Vec<Completed>,
+}
+
+/// What was written to the file whose turn it is.
+#[derive(Default)]
+struct Turn {
+    file: usize,
+    bytes: u64,
+    blocks: u64,
+}
+
+impl Turn {
+    /// The way for the file that comes next.
+    fn way_after(&self, way: Way) -> Way {
+        match self.bytes.checked_div(self.blocks) {
+            None => way,
+            Some(mean) if mean < DIRECT_MEAN => Way::Cached,
+            Some(_) => Way::Direct,
+        }
+    }
+}
+
+impl UnflushedDevice {
+    /// A device for files in `dir`; an error where io_uring cannot write past the page cache there.
+    pub(super) fn probe(dir: &Path) -> io::Result<UnflushedDevice> {
+        let direct = UringDevice::probe(dir)?;
+        if !direct.is_direct() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "nothing goes past the page cache here"));
+        }
+        Ok(UnflushedDevice {
+            cached: PortableDevice::new(),
+            direct,
+            files: Vec::new(),
+            way: Way::Cached,
+            last: Way::Cached,
+            turn: Turn::default(),
+            done: Vec::new(),
+        })
+    }
+
+    /// Takes note of a block for the file of that number.
+    fn count(&mut self, file: usize, size: usize) {
+        if self.turn.file != file {
+            self.way = self.turn.way_after(self.way);
+            self.turn = Turn { file, ..Turn::default() };
+        }
+        self.turn.bytes += size as u64;
+        self.turn.blocks += 1;
+    }
+
+    /// Before a block that goes the other way: those on their way arrive, and it knows what it has to make durable.
+    fn turn_to(&mut self, way: Way) -> io::Result<()> {
+        if self.last == way {
+            return Ok(());
+        }
+        self.last = way;
+        match way {
+            Way::Direct => {
+                let (unsynced, failed) = self.cached.hand_over();
+                self.direct.take_over(unsynced, failed);
+            }
+            Way::Cached => {
+                self.direct.reap_all(&mut self.done)?;
+                let (unsynced, failed) = self.direct.hand_over();
+                self.cached.take_over(unsynced, failed);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl WalDevice for UnflushedDevice {
+    fn name(&self) -> &'static str {
+        "unflushed"
+    }
+
+    fn depth(&self) -> usize {
+        self.direct.depth()
+    }
+
+    fn open(&mut self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let (cached, direct) = (self.cached.open(path)?, self.direct.open(path)?);
+        self.files.push(Pair { cached: cached.clone(), direct });
+        Ok(cached)
+    }
+
+    fn buffer(&mut self, capacity: usize) -> AlignedBuffer {
+        self.direct.buffer(capacity)
+    }
+
+    fn gathers(&self) -> bool {
+        self.way == Way::Cached
+    }
+
+    fn submit(&mut self, mut write: WalWrite) -> io::Result<()> {
+        write.check()?;
+        let Some(file) = self.files.iter().position(|pair| Arc::ptr_eq(&pair.cached, &write.file)) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file of another device"));
+        };
+        // One that was made for the other way may be the first of its file.
+        let way = if write.block.whole().is_some() { self.way } else { Way::Cached };
+        self.count(file, write.block.len());
+        self.turn_to(way)?;
+        match way {
+            Way::Direct => {
+                write.file = self.files[file].direct.clone();
+                self.direct.submit(write)
+            }
+            Way::Cached => {
+                self.cached.submit(write)?;
+                self.cached.reap(true, &mut self.done)
+            }
+        }
+    }
+
+    fn reap(&mut self, wait: bool, out: &mut Vec<Completed>) -> io::Result<()> {
+        let has_some = !self.done.is_empty();
+        out.append(&mut self.done);
+        self.direct.reap(wait && !has_some, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::{Disk, RealDisk, WalBytes, WalMethod};
+    use bytes::Bytes;
+
+    const FILE: usize = 2 << 20;
+
+    fn device(files: usize) -> Option<(tempfile::TempDir, UnflushedDevice, Vec<Arc<dyn DiskFile>>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut device = match UnflushedDevice::probe(folder.path()) {
+            Ok(device) => device,
+            // Where io_uring or direct writes are refused there is nothing to test.
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                return None;
+            }
+        };
+        let open = |number: usize| {
+            let path = folder.path().join(number.to_string());
+            std::fs::write(&path, vec![0; FILE]).unwrap();
+            device.open(&path).unwrap()
+        };
+        let files = (0..files).map(open).collect();
+        Some((folder, device, files))
+    }
+
+    fn block(device: &mut UnflushedDevice, size: usize, byte: u8) -> WalBytes {
+        let mut block = WalBytes::new(device.buffer(size));
+        if device.gathers() {
+            block.put(&vec![byte; size / 2]);
+            block.put_apart(Bytes::from(vec![byte; size / 2]));
+        } else {
+            block.put(&vec![byte; size]);
+        }
+        block
+    }
+
+    fn write(device: &mut UnflushedDevice, file: &Arc<dyn DiskFile>, position: usize, block: WalBytes, sync: bool) {
+        let write = WalWrite { file: file.clone(), position: position as u64, block: Arc::new(block), sync, tag: 7 };
+        device.submit(write).unwrap();
+    }
+
+    fn finish(device: &mut UnflushedDevice, count: usize) -> Vec<Completed> {
+        let mut done = Vec::new();
+        while done.len() < count {
+            device.reap(true, &mut done).unwrap();
+        }
+        assert_eq!(done.len(), count);
+        done
+    }
+
+    /// Round and round the files, as the log goes, with large blocks, then small ones, then large ones again.
+    #[test]
+    fn whichever_way_blocks_go_the_last_one_is_read() {
+        let Some((folder, mut device, files)) = device(3) else { return };
+        let mut expected = vec![vec![0; FILE]; files.len()];
+        let mut ways = Vec::new();
+        let mut byte = 0;
+        for (turn, size) in [512 << 10, 512 << 10, 8 << 10, 8 << 10, 40 << 10, 256 << 10, 8 << 10].iter().enumerate() {
+            let number = turn % files.len();
+            let mut position = 0;
+            let mut in_flight = 0;
+            while position + size <= FILE {
+                byte = byte % 250 + 1;
+                let next = block(&mut device, *size, byte);
+                write(&mut device, &files[number], position, next, byte % 5 == 0);
+                expected[number][position..position + size].fill(byte);
+                position += size;
+                in_flight += 1;
+                if in_flight == device.depth() || position + size > FILE {
+                    assert!(finish(&mut device, in_flight).iter().all(|completed| completed.result.is_ok()));
+                    in_flight = 0;
+                }
+            }
+            ways.push(device.last);
+        }
+        use Way::{Cached, Direct};
+        // Each follows from the turn before it, the third one's blocks from the second's.
+        assert_eq!(ways, [Cached, Direct, Direct, Cached, Cached, Cached, Direct]);
+        drop((device, files));
+        for (number, expected) in expected.iter().enumerate() {
+            let content = std::fs::read(folder.path().join(number.to_string())).unwrap();
+            assert!(content == *expected, "file {number}");
+        }
+    }
+
+    #[test]
+    fn what_one_way_has_not_made_durable_the_other_does() {
+        let Some((_folder, mut device, files)) = device(2) else { return };
+        for (way, other) in [(Way::Cached, Way::Direct), (Way::Direct, Way::Cached)] {
+            device.way = way;
+            let first = block(&mut device, 1 << 20, 1);
+            write(&mut device, &files[0], 0, first, false);
+            device.way = other;
+            device.turn_to(other).unwrap();
+            let (unsynced, failed) = match other {
+                Way::Cached => device.cached.hand_over(),
+                Way::Direct => device.direct.hand_over(),
+            };
+            assert!(!unsynced.is_empty() && !failed, "{other:?} knows what {way:?} wrote");
+            finish(&mut device, 1);
+        }
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_durable_either_way() {
+        for (way, other) in [(Way::Cached, Way::Direct), (Way::Direct, Way::Cached)] {
+            let Some((_folder, mut device, files)) = device(1) else { return };
+            (device.way, device.last) = (other, way);
+            match way {
+                Way::Cached => device.cached.take_over(Default::default(), true),
+                Way::Direct => device.direct.take_over(Default::default(), true),
+            }
+            let next = block(&mut device, 4096, 1);
+            write(&mut device, &files[0], 0, next, true);
+            assert!(finish(&mut device, 1)[0].result.is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_device_is_refused() {
+        let Some((folder, mut device, _)) = device(1) else { return };
+        let disk = RealDisk::open(folder.path()).unwrap();
+        let mut other = disk.wal_device(WalMethod::Portable, folder.path()).unwrap();
+        let file = other.open(&folder.path().join("0")).unwrap();
+        let block = Arc::new(block(&mut device, 4096, 1));
+        assert!(device.submit(WalWrite { file, position: 0, block, sync: false, tag: 0 }).is_err());
+    }
+}
