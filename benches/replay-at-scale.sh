@@ -33,6 +33,9 @@ for partitions in 1 100 1000; do
         if [ "$partitions" = 1 ] && [ "$consumers" != 1 ]; then continue; fi
         replay "warm, $consumers by offset" --consumers "$consumers"
         replay "warm, $consumers by time" --consumers "$consumers" --by-time
+        # The bare sending's reader looks at nothing.
+        replay "warm, $consumers by offset, unchecked" --consumers "$consumers" --unchecked
+        replay "warm, $consumers by time, unchecked" --consumers "$consumers" --by-time --unchecked
         python3 benches/raw.py "$data/segments" warm
         sleep "${REST:-20}"
         replay "cold, $consumers by offset" --consumers "$consumers" --drop-cache "$data"

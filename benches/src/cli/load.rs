@@ -135,6 +135,9 @@ pub struct ConsumeOptions {
     /// The most bytes of a partition in an answer
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     pub partition_bytes: i32,
+    /// Do not compare checksums: the rate is then nearer to what the server can send
+    #[arg(long)]
+    pub unchecked: bool,
 }
 
 impl ConsumeOptions {
@@ -145,6 +148,7 @@ impl ConsumeOptions {
             consumers: self.consumers,
             bytes_max: self.fetch_bytes,
             partition_bytes_max: self.partition_bytes,
+            sums: !self.unchecked,
             ..consumer::Plan::new(address, topic)
         }
     }

@@ -28,6 +28,8 @@ pub struct Asking {
     pub partition_bytes_max: i32,
     /// How long the broker may wait for a first byte.
     pub wait_ms: i32,
+    /// Whether the checksums of batches are compared.
+    pub sums: bool,
 }
 
 impl Asking {
@@ -87,7 +89,7 @@ impl Asking {
             let Some(cursor) = at.and_then(|at| cursors.get_mut(at)) else {
                 return Err(Error::Answer(format!("Fetch answered partition {partition}, unasked")));
             };
-            let walked = batch::walk_from(answer, size, cursor.next, |records| each(partition, records))?;
+            let walked = batch::walk_from(answer, size, cursor.next, self.sums, |records| each(partition, records))?;
             let until = walked.next_offset.min(cursor.end);
             sum.records += u64::try_from(until - cursor.next).unwrap_or(0);
             sum.bytes += walked.bytes;

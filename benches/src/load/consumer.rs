@@ -33,6 +33,8 @@ pub struct Plan {
     pub passes: u32,
     /// Whether a range begins where the time of its first record is looked up, as a replay by time does.
     pub by_time: bool,
+    /// Whether the checksums of batches are compared.
+    pub sums: bool,
 }
 
 impl Plan {
@@ -47,6 +49,7 @@ impl Plan {
             partition_bytes_max: 1 << 20,
             passes: 1,
             by_time: false,
+            sums: true,
         }
     }
 
@@ -56,6 +59,7 @@ impl Plan {
             bytes_max: self.bytes_max,
             partition_bytes_max: self.partition_bytes_max,
             wait_ms: 500,
+            sums: self.sums,
         }
     }
 

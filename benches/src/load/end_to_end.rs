@@ -96,6 +96,7 @@ pub fn ping_pong(produce: &producer::Plan, consume: &consumer::Plan, watch: &Wat
             bytes_max: consume.bytes_max,
             partition_bytes_max: consume.partition_bytes_max,
             wait_ms: 20_000,
+            sums: true,
         };
         let mut cursors: Vec<Cursor> =
             (0..partitions).zip(&ends).map(|(partition, &next)| Cursor { partition, next, end: i64::MAX }).collect();
