@@ -166,12 +166,14 @@ impl WalDevice for UnflushedDevice {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::{Disk, RealDisk, WalBytes, WalMethod};
+    use crate::env::{Disk, OpenMode, RealDisk, WalBytes, WalMethod};
     use bytes::Bytes;
 
     const FILE: usize = 2 << 20;
 
-    fn device(files: usize) -> Option<(tempfile::TempDir, UnflushedDevice, Vec<Arc<dyn DiskFile>>)> {
+    type Files = Vec<Arc<dyn DiskFile>>;
+
+    fn device(files: usize) -> Option<(tempfile::TempDir, UnflushedDevice, Files)> {
         let folder = tempfile::tempdir().unwrap();
         let mut device = match UnflushedDevice::probe(folder.path()) {
             Ok(device) => device,
@@ -181,9 +183,10 @@ mod tests {
                 return None;
             }
         };
+        let disk = RealDisk::open(folder.path()).unwrap();
         let open = |number: usize| {
             let path = folder.path().join(number.to_string());
-            std::fs::write(&path, vec![0; FILE]).unwrap();
+            disk.open(&path, OpenMode::Create).unwrap().set_size(FILE as u64).unwrap();
             device.open(&path).unwrap()
         };
         let files = (0..files).map(open).collect();
@@ -244,9 +247,10 @@ mod tests {
         // Each follows from the turn before it, the third one's blocks from the second's.
         assert_eq!(ways, [Cached, Direct, Direct, Cached, Cached, Cached, Direct]);
         drop((device, files));
+        let disk = RealDisk::open(folder.path()).unwrap();
         for (number, expected) in expected.iter().enumerate() {
-            let content = std::fs::read(folder.path().join(number.to_string())).unwrap();
-            assert!(content == *expected, "file {number}");
+            let file = disk.open(&folder.path().join(number.to_string()), OpenMode::Read).unwrap();
+            assert!(file.slice(0, FILE).unwrap() == *expected, "file {number}");
         }
     }
 
