@@ -288,10 +288,10 @@ mod tests {
         let expected = walk(&bytes, 0, |_| {}).unwrap();
         for size in [1, 7, 60, 61, 62, 1000] {
             let mut source = Pieces(Reader::new(&bytes), size);
-            assert_eq!(walk_from(&mut source, bytes.len(), 0, |_| {}).unwrap(), expected);
+            assert_eq!(walk_from(&mut source, bytes.len(), 0, true, |_| {}).unwrap(), expected);
             assert!(source.0.rest().is_empty(), "the cut batch is passed over");
             let mut short = Pieces(Reader::new(&bytes[..bytes.len() - 1]), size);
-            assert!(walk_from(&mut short, bytes.len(), 0, |_| {}).is_err(), "less came than was said");
+            assert!(walk_from(&mut short, bytes.len(), 0, true, |_| {}).is_err(), "less came than was said");
         }
     }
 
