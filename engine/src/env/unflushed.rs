@@ -4,8 +4,8 @@
 //! that, and its acknowledgement waits for the transfer, some hundred microseconds; a small one would wait as long for nothing. Both are the same promise: the
 //! block outlives the process, and not the machine.
 //!
-//! A file is written one way only while its turn lasts, as far as blocks allow: where both meet in one place, the kernel writes back the one before it takes the
-//! other.
+//! The way is chosen for some megabytes at a time: where a block goes past the page cache to a place that it has dirty pages of, the kernel writes those back
+//! first, which is right and slow.
 
 use super::aligned::AlignedBuffer;
 use super::disk::{Completed, DiskFile, WalDevice, WalWrite};
@@ -15,9 +15,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where blocks have so many bytes on average, the next file is written past the page cache. Those that wait for the medium grow meanwhile, so a load
+/// Where blocks have so many bytes on average, the next ones go past the page cache. Those that wait for the medium grow meanwhile, so a load
 /// does not go to and fro.
 const DIRECT_MEAN: u64 = 128 << 10;
+/// The way is chosen anew after so many bytes.
+const TURN: u64 = 16 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
@@ -44,22 +46,28 @@ pub(super) struct UnflushedDevice {
     done: Vec<Completed>,
 }
 
-/// What was written to the file whose turn it is.
-#[derive(Default)]
+/// What was written since the way was chosen.
 struct Turn {
-    file: usize,
+    size: u64,
     bytes: u64,
     blocks: u64,
 }
 
 impl Turn {
-    /// The way for the file that comes next.
-    fn way_after(&self, way: Way) -> Way {
-        match self.bytes.checked_div(self.blocks) {
-            None => way,
-            Some(mean) if mean < DIRECT_MEAN => Way::Cached,
-            Some(_) => Way::Direct,
+    fn new(size: u64) -> Turn {
+        Turn { size, bytes: 0, blocks: 0 }
+    }
+
+    /// Takes note of a block. Tells the way of those that follow, when it is time to choose.
+    fn count(&mut self, block: usize) -> Option<Way> {
+        self.bytes += block as u64;
+        self.blocks += 1;
+        if self.bytes < self.size {
+            return None;
         }
+        let way = if self.bytes / self.blocks < DIRECT_MEAN { Way::Cached } else { Way::Direct };
+        *self = Turn::new(self.size);
+        Some(way)
     }
 }
 
@@ -76,19 +84,9 @@ impl UnflushedDevice {
             files: Vec::new(),
             way: Way::Cached,
             last: Way::Cached,
-            turn: Turn::default(),
+            turn: Turn::new(TURN),
             done: Vec::new(),
         })
-    }
-
-    /// Takes note of a block for the file of that number.
-    fn count(&mut self, file: usize, size: usize) {
-        if self.turn.file != file {
-            self.way = self.turn.way_after(self.way);
-            self.turn = Turn { file, ..Turn::default() };
-        }
-        self.turn.bytes += size as u64;
-        self.turn.blocks += 1;
     }
 
     /// Before a block that goes the other way: those on their way arrive, and it knows what it has to make durable.
@@ -137,16 +135,16 @@ impl WalDevice for UnflushedDevice {
 
     fn submit(&mut self, mut write: WalWrite) -> io::Result<()> {
         write.check()?;
-        let Some(file) = self.files.iter().position(|pair| Arc::ptr_eq(&pair.cached, &write.file)) else {
+        let Some(pair) = self.files.iter().find(|pair| Arc::ptr_eq(&pair.cached, &write.file)) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file of another device"));
         };
-        // One that was made for the other way may be the first of its file.
+        let direct = pair.direct.clone();
         let way = if write.block.whole().is_some() { self.way } else { Way::Cached };
-        self.count(file, write.block.len());
+        self.way = self.turn.count(write.block.len()).unwrap_or(self.way);
         self.turn_to(way)?;
         match way {
             Way::Direct => {
-                write.file = self.files[file].direct.clone();
+                write.file = direct;
                 self.direct.submit(write)
             }
             Way::Cached => {
@@ -218,14 +216,15 @@ mod tests {
         done
     }
 
-    /// Round and round the files, as the log goes, with large blocks, then small ones, then large ones again.
+    /// Round and round the files, as the log goes, with large blocks, then small ones, then large ones again. A turn is a file here.
     #[test]
     fn whichever_way_blocks_go_the_last_one_is_read() {
         let Some((folder, mut device, files)) = device(3) else { return };
+        device.turn = Turn::new(FILE as u64);
         let mut expected = vec![vec![0; FILE]; files.len()];
         let mut ways = Vec::new();
         let mut byte = 0;
-        for (turn, size) in [512 << 10, 512 << 10, 8 << 10, 8 << 10, 40 << 10, 256 << 10, 8 << 10].iter().enumerate() {
+        for (turn, size) in [512 << 10, 512 << 10, 8 << 10, 8 << 10, 32 << 10, 256 << 10, 8 << 10].iter().enumerate() {
             let number = turn % files.len();
             let mut position = 0;
             let mut in_flight = 0;
@@ -244,7 +243,7 @@ mod tests {
             ways.push(device.last);
         }
         use Way::{Cached, Direct};
-        // Each follows from the turn before it, the third one's blocks from the second's.
+        // Each follows from the turn before it.
         assert_eq!(ways, [Cached, Direct, Direct, Cached, Cached, Cached, Direct]);
         drop((device, files));
         let disk = RealDisk::open(folder.path()).unwrap();
