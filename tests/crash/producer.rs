@@ -54,6 +54,8 @@ pub struct Producer {
     name: String,
     draw: SimRng,
     idempotent: bool,
+    /// How many of its batches are large, as a part of all.
+    large_share: f64,
     id: Option<(i64, i16)>,
     lanes: BTreeMap<Place, Lane>,
     /// Batches that were sent again and turned out to be there already.
@@ -67,8 +69,8 @@ struct InFlight {
 }
 
 impl Producer {
-    pub fn new(name: String, draw: SimRng, idempotent: bool) -> Producer {
-        Producer { name, draw, idempotent, id: None, lanes: BTreeMap::new(), repeated: 0 }
+    pub fn new(name: String, draw: SimRng, idempotent: bool, large_share: f64) -> Producer {
+        Producer { name, draw, idempotent, large_share, id: None, lanes: BTreeMap::new(), repeated: 0 }
     }
 
     /// Sends until the server goes away; or, when `stop` is set, until nothing is left to be acknowledged. `allowance` is how
@@ -166,7 +168,7 @@ impl Producer {
                 if stops || lane.in_flight == LANE_MAX {
                     continue;
                 }
-                let batch = new_batch(&self.draw, &self.name, self.id, &mut lane.sequence, allowance);
+                let batch = new_batch(&self.draw, &self.name, self.id, &mut lane.sequence, self.large_share, allowance);
                 lane.unacknowledged.push_back(batch);
             }
             let batch = &lane.unacknowledged[lane.in_flight];
@@ -254,9 +256,10 @@ fn new_batch(
     producer: &str,
     id: Option<(i64, i16)>,
     sequence: &mut i32,
+    large_share: f64,
     allowance: &AtomicI64,
 ) -> Batch {
-    let large = draw.chance(0.2) && allowance.load(Ordering::Relaxed) > 0;
+    let large = draw.chance(large_share) && allowance.load(Ordering::Relaxed) > 0;
     let count = 1 + draw.below(if large { 50 } else { 10 });
     let value_max = if large { 8_000 } else { 300 };
     let values: Vec<Vec<u8>> = (0..count)

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
-/// Large batches of a round take about so many bytes in all; small ones go on for as long as the round does.
+/// Large batches of a round take about so many bytes in all, at the usual share of them; small ones go on for as long as the round does.
 const ALLOWANCE: i64 = 24 << 20;
 /// A partition that holds more is trimmed between two rounds, so that comparing stays quick.
 const LOG_BYTES_MAX: u64 = 64 << 20;
@@ -26,6 +26,10 @@ pub struct Plan {
     pub test: &'static str,
     pub rounds: u32,
     pub options: &'static [(&'static str, &'static str)],
+    /// How many batches are large, as a part of all.
+    pub large_share: f64,
+    /// What the server must have logged in some round: else the test would not have met what it is for.
+    pub logged: &'static str,
 }
 
 type Settings = &'static [(&'static str, &'static str)];
@@ -54,7 +58,10 @@ fn rounds(plan: &Plan, setup: &Setup, draw: &SimRng) -> Result<()> {
     let begun = Instant::now();
     let mut model = Model::default();
     let mut producers: Vec<Producer> = (0..4)
-        .map(|number| Producer::new(format!("producer-{number}"), SimRng::new(draw.next_u64()), number % 2 == 0))
+        .map(|number| {
+            let name = format!("producer-{number}");
+            Producer::new(name, SimRng::new(draw.next_u64()), number % 2 == 0, plan.large_share)
+        })
         .collect();
     let (mut totals, mut slowest) = (Totals::default(), Duration::ZERO);
     for round in 0..plan.rounds {
@@ -75,7 +82,8 @@ fn rounds(plan: &Plan, setup: &Setup, draw: &SimRng) -> Result<()> {
         }
         slowest = slowest.max(server.ready_after);
         let ready = server.ready_after;
-        let load = load(server, &mut model, &mut producers, draw).with_context(|| format!("in round {round}"))?;
+        let load = load(server, &mut model, &mut producers, draw, plan.large_share)
+            .with_context(|| format!("in round {round}"))?;
         totals.add(&load, found.survivors, found.vanished);
         println!(
             "{} {round:3}: ready in {ready:4.0?}, compared {} batches, {} MB in {compared:.0?} ({} of the unanswered there, \
@@ -94,6 +102,7 @@ fn rounds(plan: &Plan, setup: &Setup, draw: &SimRng) -> Result<()> {
     }
     finish(setup, &mut model, &mut producers).context("at the end")?;
     setup.check_log()?;
+    ensure!(setup.log_text().contains(plan.logged), "the server never logged {:?}", plan.logged);
     let repeated: u64 = producers.iter().map(|producer| producer.repeated).sum();
     println!(
         "{}: {} rounds in {:.1?}, ready within {slowest:.0?}; {totals:?}; {repeated} batches were sent again and were there",
@@ -138,12 +147,18 @@ struct Load {
 }
 
 /// Loads the server, and kills it after a while. One time in ten it is asked to end instead.
-fn load(server: Server, model: &mut Model, producers: &mut [Producer], draw: &SimRng) -> Result<Load> {
+fn load(
+    server: Server,
+    model: &mut Model,
+    producers: &mut [Producer],
+    draw: &SimRng,
+    large_share: f64,
+) -> Result<Load> {
     let address = server.kafka;
     let lasts = Duration::from_millis(if draw.chance(0.25) { draw.below(60) } else { draw.below(1_200) });
     let killed = draw.chance(0.9);
     let shared = Mutex::new(std::mem::take(model));
-    let (stop, allowance) = (AtomicBool::new(false), AtomicI64::new(ALLOWANCE));
+    let (stop, allowance) = (AtomicBool::new(false), AtomicI64::new((ALLOWANCE as f64 * large_share / 0.2) as i64));
     let mut done = Done::default();
     let begun = Instant::now();
     let outcome = thread::scope(|scope| -> Result<Duration> {

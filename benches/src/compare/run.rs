@@ -105,7 +105,7 @@ fn promise(kind: &Kind, kafka: &str, site: &Site) -> String {
             format!("Apache Kafka {kafka}, syncs each batch (flush.messages=1){}", kafka_settings())
         }
         Kind::Headwater => "acknowledges from the medium (durability fsync)".into(),
-        Kind::HeadwaterOs => "acknowledges from the page cache (durability os)".into(),
+        Kind::HeadwaterOs => "acknowledges what the system has, not synced (durability os)".into(),
         Kind::Sink => "reads and answers, stores nothing".into(),
         Kind::Running { address, .. } => format!("a server that ran before, at {address}"),
     }

@@ -152,7 +152,7 @@ pub trait WalDevice: Send {
     /// How many writes may be in flight.
     fn depth(&self) -> usize;
     /// Opens a WAL file (existing, its space allocated and zeroed) the way that this device writes it. The file is for
-    /// `submit`; to read it back, open it anew with `Disk::open` once the device's file is dropped.
+    /// `submit`; to read it back, open it anew with `Disk::open` once the device is dropped.
     fn open(&mut self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// An empty buffer of at least `capacity` bytes. Buffers come from a pool (registered with the kernel where that works)
     /// and return to it when the last `Arc` drops.

@@ -15,23 +15,16 @@ pub(super) struct PortableDevice {
     buffers: Arc<BufferPool>,
     unsynced: Unsynced,
     done: Option<Completed>,
-    /// A write or flush has failed: nothing is called durable any more.
-    failed: bool,
 }
 
 impl PortableDevice {
     pub(super) fn new() -> PortableDevice {
-        PortableDevice { buffers: BufferPool::of_wal(), unsynced: Unsynced::default(), done: None, failed: false }
+        PortableDevice { buffers: BufferPool::of_wal(), unsynced: Unsynced::default(), done: None }
     }
 
-    /// What it has yet to make durable, and whether anything failed, for a device that goes on with the same files.
-    pub(super) fn hand_over(&mut self) -> (Unsynced, bool) {
-        (std::mem::take(&mut self.unsynced), self.failed)
-    }
-
-    /// The other side of `hand_over`.
-    pub(super) fn take_over(&mut self, unsynced: Unsynced, failed: bool) {
-        (self.unsynced, self.failed) = (unsynced, failed);
+    /// What it has yet to make durable, for a device that goes on with the same files.
+    pub(super) fn unsynced(&mut self) -> &mut Unsynced {
+        &mut self.unsynced
     }
 
     fn carry_out(&mut self, write: &WalWrite) -> io::Result<()> {
@@ -41,7 +34,7 @@ impl PortableDevice {
             self.unsynced.add(file);
             return Ok(());
         }
-        if self.failed {
+        if self.unsynced.has_failed {
             return Err(io::Error::other("an earlier WAL write failed"));
         }
         for earlier in self.unsynced.take() {
@@ -83,7 +76,7 @@ impl WalDevice for PortableDevice {
             ));
         }
         let result = self.carry_out(&write);
-        self.failed |= result.is_err();
+        self.unsynced.has_failed |= result.is_err();
         self.done = Some(Completed { tag: write.tag, result });
         Ok(())
     }

@@ -110,10 +110,14 @@ impl Disk for RealDisk {
             WalMethod::Portable => Ok(Box::new(PortableDevice::new())),
             WalMethod::IoUring => Ok(Box::new(UringDevice::probe(dir)?)),
             WalMethod::Unflushed => match UnflushedDevice::probe(dir) {
-                Ok(device) => Ok(Box::new(device)),
+                Ok(device) => {
+                    tracing::info!(method = device.name(), "WAL device chosen");
+                    Ok(Box::new(device))
+                }
                 Err(error) => {
-                    tracing::info!(why = %error, "all WAL blocks go through the page cache");
-                    Ok(Box::new(PortableDevice::new()))
+                    let device = PortableDevice::new();
+                    tracing::info!(method = device.name(), why = %error, "WAL device chosen; nothing goes past the page cache here");
+                    Ok(Box::new(device))
                 }
             },
             WalMethod::Auto => match UringDevice::probe(dir) {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Where blocks have so many bytes on average, the next ones go past the page cache. Those that wait for the medium grow meanwhile, so a load
 /// does not go to and fro.
 const DIRECT_MEAN: u64 = 128 << 10;
-/// The way is chosen anew after so many bytes.
+/// The way is chosen anew after so many bytes, or as many blocks as they are of that mean.
 const TURN: u64 = 16 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,10 +62,13 @@ impl Turn {
     fn count(&mut self, block: usize) -> Option<Way> {
         self.bytes += block as u64;
         self.blocks += 1;
-        if self.bytes < self.size {
+        let way = if self.bytes >= self.size {
+            Way::Direct
+        } else if self.blocks >= self.size / DIRECT_MEAN {
+            Way::Cached
+        } else {
             return None;
-        }
-        let way = if self.bytes / self.blocks < DIRECT_MEAN { Way::Cached } else { Way::Direct };
+        };
         *self = Turn::new(self.size);
         Some(way)
     }
@@ -89,22 +92,13 @@ impl UnflushedDevice {
         })
     }
 
-    /// Before a block that goes the other way: those on their way arrive, and it knows what it has to make durable.
+    /// Before a block that goes the other way: those on their way arrive, and it learns what is yet to be made durable.
     fn turn_to(&mut self, way: Way) -> io::Result<()> {
-        if self.last == way {
-            return Ok(());
-        }
-        self.last = way;
-        match way {
-            Way::Direct => {
-                let (unsynced, failed) = self.cached.hand_over();
-                self.direct.take_over(unsynced, failed);
-            }
-            Way::Cached => {
-                self.direct.reap_all(&mut self.done)?;
-                let (unsynced, failed) = self.direct.hand_over();
-                self.cached.take_over(unsynced, failed);
-            }
+        if self.last != way {
+            self.direct.reap_all(&mut self.done)?;
+            std::mem::swap(self.cached.unsynced(), self.direct.unsynced());
+            self.last = way;
+            tracing::debug!(?way, "the WAL's blocks go another way");
         }
         Ok(())
     }
@@ -135,6 +129,9 @@ impl WalDevice for UnflushedDevice {
 
     fn submit(&mut self, mut write: WalWrite) -> io::Result<()> {
         write.check()?;
+        if self.done.len() >= self.depth() {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "as many writes as may be have not been reaped"));
+        }
         let Some(pair) = self.files.iter().find(|pair| Arc::ptr_eq(&pair.cached, &write.file)) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a file of another device"));
         };
@@ -216,7 +213,8 @@ mod tests {
         done
     }
 
-    /// Round and round the files, as the log goes, with large blocks, then small ones, then large ones again. A turn is a file here.
+    /// Round and round the files, as the log goes, with large blocks, then small ones, then large ones again. A turn is 2 MiB or 16 blocks here, and
+    /// some blocks are in flight when it ends.
     #[test]
     fn whichever_way_blocks_go_the_last_one_is_read() {
         let Some((folder, mut device, files)) = device(3) else { return };
@@ -224,8 +222,8 @@ mod tests {
         let mut expected = vec![vec![0; FILE]; files.len()];
         let mut ways = Vec::new();
         let mut byte = 0;
-        for (turn, size) in [512 << 10, 512 << 10, 8 << 10, 8 << 10, 32 << 10, 256 << 10, 8 << 10].iter().enumerate() {
-            let number = turn % files.len();
+        for (lap, size) in [512 << 10, 512 << 10, 8 << 10, 8 << 10, 32 << 10, 256 << 10, 256 << 10].iter().enumerate() {
+            let number = lap % files.len();
             let mut position = 0;
             let mut in_flight = 0;
             while position + size <= FILE {
@@ -235,7 +233,7 @@ mod tests {
                 expected[number][position..position + size].fill(byte);
                 position += size;
                 in_flight += 1;
-                if in_flight == device.depth() || position + size > FILE {
+                if in_flight == 3 || position + size > FILE {
                     assert!(finish(&mut device, in_flight).iter().all(|completed| completed.result.is_ok()));
                     in_flight = 0;
                 }
@@ -243,8 +241,7 @@ mod tests {
             ways.push(device.last);
         }
         use Way::{Cached, Direct};
-        // Each follows from the turn before it.
-        assert_eq!(ways, [Cached, Direct, Direct, Cached, Cached, Cached, Direct]);
+        assert_eq!(ways, [Cached, Direct, Cached, Cached, Cached, Cached, Direct]);
         drop((device, files));
         let disk = RealDisk::open(folder.path()).unwrap();
         for (number, expected) in expected.iter().enumerate() {
@@ -255,35 +252,56 @@ mod tests {
 
     #[test]
     fn what_one_way_has_not_made_durable_the_other_does() {
-        let Some((_folder, mut device, files)) = device(2) else { return };
-        for (way, other) in [(Way::Cached, Way::Direct), (Way::Direct, Way::Cached)] {
-            device.way = way;
+        for way in [Way::Cached, Way::Direct] {
+            let Some((_folder, mut device, files)) = device(2) else { return };
+            (device.way, device.last) = (way, way);
             let first = block(&mut device, 1 << 20, 1);
             write(&mut device, &files[0], 0, first, false);
+            let other = if way == Way::Cached { Way::Direct } else { Way::Cached };
             device.way = other;
             device.turn_to(other).unwrap();
-            let (unsynced, failed) = match other {
-                Way::Cached => device.cached.hand_over(),
-                Way::Direct => device.direct.hand_over(),
+            let Pair { cached, direct } = &device.files[0];
+            let (written, unsynced) = match way {
+                Way::Cached => (cached.clone(), device.direct.unsynced()),
+                Way::Direct => (direct.clone(), device.cached.unsynced()),
             };
-            assert!(!unsynced.is_empty() && !failed, "{other:?} knows what {way:?} wrote");
-            finish(&mut device, 1);
+            assert!(unsynced.holds(&written), "what went {way:?} is known");
+            let second = block(&mut device, 4096, 1);
+            write(&mut device, &files[1], 0, second, true);
+            let done = finish(&mut device, 2);
+            assert!(done.iter().all(|completed| completed.result.is_ok()));
+            assert!(!device.direct.unsynced().holds(&written) && !device.cached.unsynced().holds(&written));
         }
     }
 
     #[test]
     fn after_a_failure_nothing_is_durable_either_way() {
         for (way, other) in [(Way::Cached, Way::Direct), (Way::Direct, Way::Cached)] {
-            let Some((_folder, mut device, files)) = device(1) else { return };
-            (device.way, device.last) = (other, way);
-            match way {
-                Way::Cached => device.cached.take_over(Default::default(), true),
-                Way::Direct => device.direct.take_over(Default::default(), true),
-            }
-            let next = block(&mut device, 4096, 1);
-            write(&mut device, &files[0], 0, next, true);
-            assert!(finish(&mut device, 1)[0].result.is_err());
+            let Some((folder, mut device, files)) = device(2) else { return };
+            let read_only =
+                RealDisk::open(folder.path()).unwrap().open(&folder.path().join("0"), OpenMode::Read).unwrap();
+            device.files[0] = Pair { cached: read_only.clone(), direct: read_only.clone() };
+            (device.way, device.last) = (way, way);
+            let next = block(&mut device, 8192, 1);
+            write(&mut device, &read_only, 0, next, false);
+            device.way = other;
+            let next = block(&mut device, 8192, 1);
+            write(&mut device, &files[1], 0, next, true);
+            let done = finish(&mut device, 2);
+            assert!(done.iter().all(|completed| completed.result.is_err()), "{way:?}, then {other:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_reaped_is_bounded() {
+        let Some((_folder, mut device, files)) = device(1) else { return };
+        for _ in 0..device.depth() {
+            let next = block(&mut device, 8192, 1);
+            write(&mut device, &files[0], 0, next, false);
+        }
+        let block = Arc::new(block(&mut device, 8192, 1));
+        let one_more = WalWrite { file: files[0].clone(), position: 0, block, sync: false, tag: 7 };
+        assert_eq!(device.submit(one_more).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A durable block is worth nothing when an earlier block that recovery must read before it is lost. `fdatasync` of one file
 //! says nothing about another, and a direct write with `RWF_DSYNC` says nothing even about other writes to the same file. So a
-//! device keeps this list, and a write with `sync` that follows writes without it flushes their files as well.
+//! device keeps this list, and a write with `sync` that follows writes without it flushes their files as well. It also knows whether anything failed: from
+//! then on nothing is called durable.
 
 use super::disk::DiskFile;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(super) struct Unsynced {
     files: Vec<Arc<dyn DiskFile>>,
+    /// A write or flush has failed: nothing is called durable any more.
+    pub(super) has_failed: bool,
 }
 
 impl Unsynced {
@@ -21,8 +24,8 @@ impl Unsynced {
     }
 
     #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty()
+    pub(super) fn holds(&self, file: &Arc<dyn DiskFile>) -> bool {
+        self.files.iter().any(|known| Arc::ptr_eq(known, file))
     }
 
     /// The files, for the caller to flush. It must treat a failed flush as fatal: they are forgotten here.

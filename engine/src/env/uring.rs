@@ -87,14 +87,9 @@ impl UringDevice {
         Ok(())
     }
 
-    /// What it has yet to make durable, and whether anything failed, for a device that goes on with the same files. Nothing may be in flight.
-    pub(super) fn hand_over(&mut self) -> (Unsynced, bool) {
-        self.flights.hand_over()
-    }
-
-    /// The other side of `hand_over`.
-    pub(super) fn take_over(&mut self, unsynced: Unsynced, failed: bool) {
-        self.flights.take_over(unsynced, failed);
+    /// What it has yet to make durable, for a device that goes on with the same files. Complete when nothing is in flight.
+    pub(super) fn unsynced(&mut self) -> &mut Unsynced {
+        &mut self.flights.unsynced
     }
 
     /// Queues what the flights ask for. The kernel sees it at the next `enter`.

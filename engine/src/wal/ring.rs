@@ -38,8 +38,19 @@ pub fn create_slot(disk: &dyn Disk, dir: &Path, number: u32, size: u64) -> io::R
     if disk.exists(&new)? {
         disk.remove(&new)?;
     }
-    disk.open(&new, OpenMode::Create)?;
-    let file = disk.open_direct(&new)?;
+    let file = disk.open(&new, OpenMode::Create)?;
+    match fill(&*disk.open_direct(&new)?, number, size) {
+        // A filesystem that opens files for direct writes and then takes none.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => fill(&*file, number, size)?,
+        other => other?,
+    }
+    disk.rename(&new, &path)?;
+    disk.sync_dir(dir)?;
+    Ok(SlotFile { number, path, size })
+}
+
+/// Writes a slot's header and zeros, durably.
+fn fill(file: &dyn DiskFile, number: u32, size: u64) -> io::Result<()> {
     file.preallocate(0, size)?;
     let mut header = MAGIC.to_vec();
     header.put_u16_le(FORMAT_VERSION);
@@ -56,12 +67,10 @@ pub fn create_slot(disk: &dyn Disk, dir: &Path, number: u32, size: u64) -> io::R
         file.write_at(&[IoSlice::new(part)], position)?;
         position += part.len() as u64;
         // After the first piece there are only zeros.
-        piece.put_at(0, &vec![0; header.len()]);
+        header.fill(0);
+        piece.put_at(0, &header);
     }
-    file.sync()?;
-    disk.rename(&new, &path)?;
-    disk.sync_dir(dir)?;
-    Ok(SlotFile { number, path, size })
+    file.sync()
 }
 
 /// The slots of a folder, by number. An unknown newer format is refused.

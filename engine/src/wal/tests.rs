@@ -242,6 +242,21 @@ fn the_current_slot_is_used_again_when_it_is_covered() {
 }
 
 #[test]
+fn a_slot_is_made_where_direct_writes_are_refused() {
+    let disk = SimDisk::new(1);
+    let dir = Path::new("wal");
+    disk.create_dir_all(dir).unwrap();
+    let direct = create_slot(&disk, dir, 3, SLOT_SIZE).unwrap();
+    let made = disk.open(&direct.path, OpenMode::Read).unwrap().slice(0, SLOT_SIZE as usize).unwrap();
+    disk.remove(&direct.path).unwrap();
+    disk.refuse_direct_writes();
+    let plain = create_slot(&disk, dir, 3, SLOT_SIZE).unwrap();
+    assert_eq!(disk.open(&plain.path, OpenMode::Read).unwrap().slice(0, SLOT_SIZE as usize).unwrap(), made);
+    assert!(made.starts_with(b"HWWAL\0") && made[20..].iter().all(|byte| *byte == 0), "zeros behind the header");
+    assert_eq!(list_slots(&disk, dir).unwrap().len(), 1);
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     let log = Log::new(1);
     let file = log.disk.open(&log.path(0), OpenMode::Write).unwrap();

@@ -119,6 +119,11 @@ impl SimDisk {
         self.state().wal_depth = depth.clamp(1, 4);
     }
 
+    /// Has files opened for direct writes that take none, as some filesystems do.
+    pub fn refuse_direct_writes(&self) {
+        self.state().refuses_direct = true;
+    }
+
     /// Stands for all operations so far with their paths, positions, sizes and contents. Reads are left out: they do not change
     /// anything, and threads that replay would make the trace depend on the scheduler.
     pub fn trace_hash(&self) -> u64 {
@@ -179,6 +184,12 @@ impl Disk for SimDisk {
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(self.open_sim(path, mode)?))
+    }
+
+    fn open_direct(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut file = self.open_sim(path, OpenMode::Write)?;
+        file.direct = true;
+        Ok(Arc::new(file))
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

@@ -3,6 +3,7 @@
 use super::disk::SimDisk;
 use super::fault::{FaultOp, eio};
 use crate::env::DiskFile;
+use crate::env::aligned::ALIGNMENT;
 use bytes::{Bytes, BytesMut};
 use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
@@ -13,11 +14,13 @@ pub(super) struct SimFile {
     pub(super) disk: SimDisk,
     pub(super) inode: u64,
     pub(super) writable: bool,
+    /// Opened for direct writes, which must be of memory, size and position that are multiples of 4 KiB.
+    pub(super) direct: bool,
 }
 
 impl SimFile {
     pub(super) fn new(disk: SimDisk, inode: u64, writable: bool) -> SimFile {
-        SimFile { disk, inode, writable }
+        SimFile { disk, inode, writable, direct: false }
     }
 
     fn path(&self) -> PathBuf {
@@ -59,6 +62,15 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         self.check_writable()?;
+        if self.direct {
+            let fits = |part: &IoSlice<'_>| {
+                part.len().is_multiple_of(ALIGNMENT) && part.as_ptr().addr().is_multiple_of(ALIGNMENT)
+            };
+            let is_aligned = position.is_multiple_of(ALIGNMENT as u64) && parts.iter().all(fits);
+            if !is_aligned || self.disk.state().refuses_direct {
+                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            }
+        }
         let mut bytes = BytesMut::new();
         parts.iter().for_each(|part| bytes.extend_from_slice(part));
         let mut bytes = bytes.freeze();

@@ -34,6 +34,7 @@ pub(super) struct State {
     pub(super) capacity: u64,
     used: u64,
     pub(super) wal_depth: usize,
+    pub(super) refuses_direct: bool,
     pub(super) cold: f64,
     pub(super) watch: Option<Visit>,
 }
@@ -56,6 +57,7 @@ impl State {
             capacity: CAPACITY,
             used: 0,
             wal_depth: 4,
+            refuses_direct: false,
             cold: 0.0,
             watch: None,
         }
@@ -249,6 +251,7 @@ impl State {
             capacity: self.capacity,
             used,
             wal_depth: self.wal_depth,
+            refuses_direct: self.refuses_direct,
             cold: self.cold,
             ..State::new(seed)
         }

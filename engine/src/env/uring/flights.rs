@@ -27,9 +27,7 @@ pub(super) struct Flights {
     slots: [Option<Flight>; DEPTH],
     /// How many writes were started so far; their order decides what a durable one waits for.
     started: u64,
-    unsynced: Unsynced,
-    /// A write or flush has failed: nothing is called durable any more.
-    failed: bool,
+    pub(super) unsynced: Unsynced,
     /// Requests that the kernel has not been given yet.
     pub(super) requests: Vec<(usize, Request)>,
     /// Writes that are complete.
@@ -125,7 +123,7 @@ impl Flights {
     fn advance(&mut self) -> io::Result<()> {
         while let Some(slot) = (0..DEPTH).find(|&slot| self.may_advance(slot)) {
             let Some(flight) = self.slots[slot].as_mut() else { continue };
-            if flight.write.sync && self.failed {
+            if flight.write.sync && self.unsynced.has_failed {
                 self.finish(slot, Err(io::Error::other("an earlier WAL write failed")));
             } else if let Some(file) = flight.flush.pop() {
                 let fd = file.raw_fd().ok_or(io::ErrorKind::InvalidInput)?;
@@ -149,20 +147,10 @@ impl Flights {
     }
 
     fn finish(&mut self, slot: usize, result: io::Result<()>) {
-        self.failed |= result.is_err();
+        self.unsynced.has_failed |= result.is_err();
         if let Some(flight) = self.slots[slot].take() {
             self.done.push(Completed { tag: flight.write.tag, result });
         }
-    }
-
-    /// Which files hold unsynced writes, forgotten here; and whether anything failed.
-    pub(super) fn hand_over(&mut self) -> (Unsynced, bool) {
-        (std::mem::take(&mut self.unsynced), self.failed)
-    }
-
-    /// The other side of `hand_over`.
-    pub(super) fn take_over(&mut self, unsynced: Unsynced, failed: bool) {
-        (self.unsynced, self.failed) = (unsynced, failed);
     }
 
     /// Leaves the memory of all writes in flight behind, for when the kernel does not say whether it still reads it.
