@@ -18,13 +18,13 @@ const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 #[test]
 fn killed_under_load_it_keeps_what_it_acknowledged() {
     let rounds = if headwater_tests::is_long() { 200 } else { 10 };
-    run(&Plan { test: "crash", rounds, options: &[], large_share: 0.2, logged: "" });
+    run(&Plan { test: "crash", rounds, ..Plan::USUAL });
 }
 
 #[test]
 fn killed_with_durability_os_it_keeps_what_it_acknowledged() {
     let rounds = if headwater_tests::is_long() { 50 } else { 3 };
-    run(&Plan { test: "crash-os", rounds, options: &[("--durability", "os")], large_share: 0.2, logged: "" });
+    run(&Plan { test: "crash-os", rounds, options: &[("--durability", "os")], ..Plan::USUAL });
 }
 
 /// Most of the log goes past the page cache, and some of it through it: after each start, and when small batches come.
@@ -36,30 +36,19 @@ fn killed_with_durability_os_and_large_batches_it_keeps_what_it_acknowledged() {
         rounds,
         options: &[("--durability", "os"), ("--log-level", "info,headwater_engine::env=debug")],
         large_share: 0.9,
-        logged: "another way",
+        large_bytes: 108 << 20,
+        logged: Some("another way"),
     });
 }
 
 #[test]
 fn killed_with_the_portable_wal_it_keeps_what_it_acknowledged() {
     let rounds = if headwater_tests::is_long() { 50 } else { 3 };
-    run(&Plan {
-        test: "crash-portable",
-        rounds,
-        options: &[("--wal-method", "portable")],
-        large_share: 0.2,
-        logged: "",
-    });
+    run(&Plan { test: "crash-portable", rounds, options: &[("--wal-method", "portable")], ..Plan::USUAL });
 }
 
 #[test]
 fn killed_with_the_smallest_wal_it_keeps_what_it_acknowledged() {
     let rounds = if headwater_tests::is_long() { 50 } else { 3 };
-    run(&Plan {
-        test: "crash-small-wal",
-        rounds,
-        options: &[("--wal-size-max", "32MiB")],
-        large_share: 0.2,
-        logged: "",
-    });
+    run(&Plan { test: "crash-small-wal", rounds, options: &[("--wal-size-max", "32MiB")], ..Plan::USUAL });
 }

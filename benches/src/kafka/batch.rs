@@ -225,17 +225,15 @@ pub fn walk_from(
         head.i16()?;
         let delta = head.i32()?;
         let count = Reader::new(&bytes[57..]).count()?;
-        let is_right = if sums {
-            let mut sum = Digest::new(CrcAlgorithm::Crc32Iscsi);
-            sum.update(&bytes[21..]);
-            source.pass(rest, |bytes| sum.update(bytes))?;
-            crc as u32 == sum.finalize() as u32
-        } else {
-            source.skip(rest)?;
-            true
-        };
+        let mut sum = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        sum.update(&bytes[21..]);
+        source.pass(rest, |bytes| {
+            if sums {
+                sum.update(bytes);
+            }
+        })?;
         left -= rest;
-        if magic != 2 || !is_right {
+        if magic != 2 || (sums && crc as u32 != sum.finalize() as u32) {
             return Err(Error::Answer(format!("the batch at offset {base} is damaged (magic {magic})")));
         }
         // The first batch may begin before the offset that was asked for, none may begin after the one expected.

@@ -106,32 +106,17 @@ impl Disk for RealDisk {
     }
 
     fn wal_device(&self, method: WalMethod, dir: &Path) -> io::Result<Box<dyn WalDevice>> {
-        match method {
-            WalMethod::Portable => Ok(Box::new(PortableDevice::new())),
-            WalMethod::IoUring => Ok(Box::new(UringDevice::probe(dir)?)),
-            WalMethod::Unflushed => match UnflushedDevice::probe(dir) {
-                Ok(device) => {
-                    tracing::info!(method = device.name(), "WAL device chosen");
-                    Ok(Box::new(device))
-                }
-                Err(error) => {
-                    let device = PortableDevice::new();
-                    tracing::info!(method = device.name(), why = %error, "WAL device chosen; nothing goes past the page cache here");
-                    Ok(Box::new(device))
-                }
-            },
-            WalMethod::Auto => match UringDevice::probe(dir) {
-                Ok(device) => {
-                    tracing::info!(method = device.name(), "WAL device chosen");
-                    Ok(Box::new(device))
-                }
-                Err(error) => {
-                    let device = PortableDevice::new();
-                    tracing::info!(method = device.name(), why = %error, "WAL device chosen; io_uring does not work here");
-                    Ok(Box::new(device))
-                }
-            },
-        }
+        let best: io::Result<Box<dyn WalDevice>> = match method {
+            WalMethod::Portable => return Ok(Box::new(PortableDevice::new())),
+            WalMethod::IoUring => return Ok(Box::new(UringDevice::probe(dir)?)),
+            WalMethod::Auto => UringDevice::probe(dir).map(|device| Box::new(device) as _),
+            WalMethod::Unflushed => UnflushedDevice::probe(dir).map(|device| Box::new(device) as _),
+        };
+        Ok(best.inspect(|device| tracing::info!(method = device.name(), "WAL device chosen")).unwrap_or_else(|error| {
+            let device = PortableDevice::new();
+            tracing::info!(method = device.name(), why = %error, "WAL device chosen; io_uring does not work here");
+            Box::new(device)
+        }))
     }
 }
 

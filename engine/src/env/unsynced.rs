@@ -18,12 +18,11 @@ pub(super) struct Unsynced {
 
 impl Unsynced {
     pub(super) fn add(&mut self, file: &Arc<dyn DiskFile>) {
-        if !self.files.iter().any(|known| Arc::ptr_eq(known, file)) {
+        if !self.holds(file) {
             self.files.push(file.clone());
         }
     }
 
-    #[cfg(test)]
     pub(super) fn holds(&self, file: &Arc<dyn DiskFile>) -> bool {
         self.files.iter().any(|known| Arc::ptr_eq(known, file))
     }

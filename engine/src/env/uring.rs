@@ -186,12 +186,9 @@ impl Drop for UringDevice {
     /// Waits for the kernel to let go of the blocks. Where it does not say so, they are leaked: freed memory under a running
     /// write would end up in the WAL.
     fn drop(&mut self) {
-        let mut done = Vec::new();
-        while self.flights.in_flight() > 0 {
-            if let Err(error) = self.reap(true, &mut done) {
-                tracing::error!(%error, "the WAL device cannot wait for its writes; their memory is left behind");
-                self.flights.leak();
-            }
+        if let Err(error) = self.reap_all(&mut Vec::new()) {
+            tracing::error!(%error, "the WAL device cannot wait for its writes; their memory is left behind");
+            self.flights.leak();
         }
     }
 }
