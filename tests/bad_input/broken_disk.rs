@@ -79,13 +79,14 @@ fn an_io_error_under_load_stops_the_server() {
 #[test]
 fn an_io_error_of_the_wal_stops_the_server() {
     breaks("wal-io-error", |filesystem, server, setup, client, ledger| {
-        let ended = ledger.produce(client, 10_000, 1 << 20)?;
+        // Too little for a piece of a segment to be full, and be written behind the acks.
+        let ended = ledger.produce(client, 10_000, 400_000)?;
         ensure!(ended == Ended::Enough, "{ended:?}");
         filesystem.break_device()?;
         let acknowledged = ledger.bytes;
         let why = load_until_it_stops(server, setup, client, ledger)?;
         ensure!(ledger.bytes == acknowledged, "batches were acknowledged on a broken disk");
-        ensure!(why.contains("the WAL failed") && why.contains("os error 5"), "it was no EIO of the WAL");
+        ensure!(why.contains("the WAL failed") && why.contains("os error 5"), "it was no EIO of the WAL: {why}");
         Ok(why)
     });
 }
@@ -105,7 +106,7 @@ fn a_failing_write_stops_the_server() {
             let mut ledger = Ledger::create(&mut client, "t", 1, &[])?;
             let why = load_until_it_stops(server, &setup, &mut client, &mut ledger)?;
             println!("failing-write ({method}): after {} MB: {why}", ledger.bytes / 1_000_000);
-            ensure!(why.contains("writing a segment failed"), "it was no segment that could not be written");
+            ensure!(why.contains("writing a segment failed"), "it was no segment that could not be written: {why}");
             let setup = setup.under(&[]);
             recovers(&setup, &mut ledger)?;
             Ok(())
