@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 #[derive(Default)]
 pub(crate) struct Inner {
-    /// Bytes published at the watched partitions since the last reset.
+    /// Bytes published at the watched partitions since the last reset. Other news count as one.
     bytes: AtomicU64,
     /// Bytes that the waiting task asked for; 0 when none waits.
     wanted: AtomicU64,
@@ -99,7 +99,7 @@ impl Post {
         if !self.is_dirty.swap(true, Ordering::AcqRel) {
             inner.dirty.lock().push(self.token);
         }
-        inner.bytes.fetch_add(bytes, Ordering::SeqCst);
+        inner.bytes.fetch_add(bytes.max(1), Ordering::SeqCst);
         if gone {
             inner.alarmed.store(true, Ordering::SeqCst);
         }

@@ -6,7 +6,7 @@
 
 use crate::codec::{self, FromWire, ToWire};
 use crate::context::Context;
-use crate::op::fetch::LastFetch;
+use crate::op::fetch::{LastFetch, LongPoll};
 use bytes::Bytes;
 use headwater_protocol::budget::Charge;
 use headwater_protocol::net::Piece;
@@ -30,6 +30,8 @@ pub struct Call {
     pub peer: Option<SocketAddr>,
     /// The body, a slice of the frame.
     pub body: Bytes,
+    /// The whole frame without its size, of a request that may wait while its connection is given away; of others empty.
+    pub frame: Bytes,
     /// What is paid for memory of what is decoded of the body, until the call is over.
     pub memory: Charge,
     /// What the connection keeps of its last Fetch.
@@ -46,6 +48,7 @@ impl Call {
     /// charge that it gets.
     pub fn let_go(&mut self) -> Charge {
         self.body = Bytes::new();
+        self.frame = Bytes::new();
         self.client_id = None;
         self.memory.split_off(u64::MAX)
     }
@@ -90,6 +93,8 @@ pub enum Outcome {
     /// Everything is queued in the engine and only the wait for the medium is left. The next request of the connection may
     /// start meanwhile; the answers still go out in order.
     Queued(Waiting),
+    /// There is nothing to answer yet, and others can wait for it, with the whole connection.
+    Waits(Box<LongPoll>),
 }
 
 /// A queued request on its way to its answer.

@@ -6,13 +6,13 @@ use crate::connection::Spares;
 use crate::group::Coordinator;
 use crate::options::Options;
 use crate::table;
-use crate::wait_ends::WaitEnds;
 use headwater_engine::Engine;
 use headwater_protocol::budget::Budget;
 use headwater_protocol::metrics::Metrics;
-use headwater_protocol::{Phase, Shutdown};
+use headwater_protocol::waiting_room::WaitingRoom;
+use headwater_protocol::{Phase, Shutdown, WaitEnds};
 use kafka_protocol::protocol::StrBytes;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Semaphore;
 
 const HEAVY_CHECKS_MAX: usize = 2;
@@ -45,6 +45,8 @@ pub struct Context {
     pub(crate) metrics: Arc<Metrics>,
     /// When long polls end.
     pub(crate) wait_ends: WaitEnds,
+    /// Where connections wait whose long polls end with nothing. None when the system has no means for it.
+    waiting_room: OnceLock<Option<WaitingRoom>>,
     shutdown: Option<Shutdown>,
 }
 
@@ -61,6 +63,7 @@ impl Context {
             heavy_checks: Semaphore::new(HEAVY_CHECKS_MAX),
             metrics: Arc::new(table::metrics()),
             wait_ends: WaitEnds::new(),
+            waiting_room: OnceLock::new(),
             shutdown: None,
             engine,
             options,
@@ -92,6 +95,18 @@ impl Context {
         if code != 0 {
             self.metrics.failed(call.operation, code);
         }
+    }
+
+    /// How many connections are given away to the waiting room.
+    pub fn connections_waiting(&self) -> usize {
+        self.waiting_room.get().and_then(Option::as_ref).map_or(0, WaitingRoom::len)
+    }
+
+    /// Where connections wait; it opens for the first one.
+    pub(crate) fn waiting_room(&self) -> Option<&WaitingRoom> {
+        let open = || WaitingRoom::open(self.wait_ends, self.metrics.clone());
+        let logged = || open().inspect_err(|error| tracing::warn!(%error, "there is no waiting room")).ok();
+        self.waiting_room.get_or_init(logged).as_ref()
     }
 
     /// Whether the listener has stopped taking requests. A connection's requests are polled when it does, so a wait that looks

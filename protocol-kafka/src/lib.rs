@@ -21,13 +21,12 @@ mod table;
 mod topic_config;
 mod topic_name;
 mod topics;
-mod wait_ends;
 
 pub use broker_config::broker_settings_page;
 pub use call::{Call, Close, Handler, Outcome, Reply, Running, Waiting};
 pub use connection::{serve, serve_connection};
 pub use context::Context;
-pub use op::fetch::LastFetch;
+pub use op::fetch::{LastFetch, LongPoll};
 pub use options::{GroupOptions, Options};
 pub use table::{Access, Action, Row, TABLE, metrics, operations_page};
 pub use topic_config::{check_topic_setting, topic_settings_page};

@@ -8,6 +8,9 @@ pub mod listener;
 pub mod metrics;
 pub mod net;
 mod shutdown;
+mod wait_ends;
+pub mod waiting_room;
 
 pub use limits::Limits;
 pub use shutdown::{Phase, Shutdown, Trigger};
+pub use wait_ends::WaitEnds;

@@ -57,6 +57,7 @@ impl Head {
             client_id: None,
             peer: None,
             body: call.body.clone(),
+            frame: Bytes::new(),
             memory: Charge::up_to(&self.budget, 32 << 10),
             last_fetch: LastFetch::default(),
         };
@@ -72,6 +73,7 @@ impl Head {
             client_id: Some(StrBytes::from_static_str("micro")),
             peer: None,
             body: call.body.clone(),
+            frame: Bytes::new(),
             memory: Charge::up_to(&self.budget, 32 << 10),
             last_fetch: LastFetch::default(),
         };
@@ -82,6 +84,7 @@ impl Head {
                 let mut waiting = match outcome? {
                     Outcome::Done(reply) => return Ok(reply),
                     Outcome::Queued(waiting) => waiting,
+                    Outcome::Waits(_) => bail!("a request without a connection waits for one"),
                 };
                 self.log.commit()?;
                 return match waiting.as_mut().poll(&mut task) {
@@ -168,7 +171,7 @@ fn produce(harness: &mut Harness, head: &mut Head) -> Result<()> {
                 drop(black_box(waiting));
                 Ok(())
             }
-            Outcome::Done(_) => bail!("the batch was refused"),
+            Outcome::Done(_) | Outcome::Waits(_) => bail!("the batch was refused"),
         };
         harness.step(step, head, run, |head| {
             head.log.commit()?;

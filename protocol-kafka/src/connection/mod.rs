@@ -12,15 +12,19 @@
 //! sends ahead fills whole commit rounds. Any other request waits until those before it are answered. Answers that are ready
 //! together leave in one write. After a millisecond of work other connections have their turn.
 //!
+//! A connection whose client asks for records again and again where there are none is given away to the waiting room (`parked.rs`), until there
+//! are, or until the client has something else to say.
+//!
 //! One frame is read ahead, even while a fetch waits for records: that is how a client's leaving is noticed. Everything has a
 //! bound (`Limits`): when answers wait, no more requests are read; when the client does not read them, the connection ends.
 
+mod parked;
 mod reader;
 mod sessions;
 mod spares;
 mod watched;
 
-pub(crate) use sessions::{Begun, FetchSessions, SessionState};
+pub(crate) use sessions::{Begun, FetchSessions, Session, SessionState};
 pub(crate) use spares::Spares;
 pub(crate) use watched::{PartitionPlan, Position, Wanted, WatchedPartitions};
 
@@ -30,12 +34,14 @@ use crate::context::Context;
 use crate::op::fetch::LastFetch;
 use crate::options::Options;
 use crate::table;
+use bytes::Bytes;
 use headwater_engine::Engine;
 use headwater_protocol::budget::Charge;
 use headwater_protocol::metrics::{Ended, Metrics};
-use headwater_protocol::net::{Outbox, Piece, Transport};
+use headwater_protocol::net::{Outbox, Piece, Tcp, Transport};
 use headwater_protocol::{Phase, Shutdown, listener};
 use kafka_protocol::messages::ApiKey;
+use parked::Parked;
 use reader::{Frame, FrameReader, ReadEnd};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -70,7 +76,7 @@ pub async fn serve(
     }
     let limits = ctx.options.limits.clone();
     listener::serve(listener, &limits, metrics, shutdown, move |stream, shutdown| {
-        serve_connection(stream, ctx.clone(), shutdown)
+        serve_connection(Tcp::new(stream), ctx.clone(), shutdown)
     })
     .await;
     Ok(())
@@ -104,6 +110,8 @@ struct Connection<T> {
     ahead: Option<Request>,
     /// The request that is handled.
     current: Option<(Running, Facts)>,
+    /// Set while the connection is given away.
+    parked: Option<Parked>,
     /// Answers, ready or waited for, in the order of their requests.
     answers: VecDeque<(Answer, Facts)>,
     /// Bytes of requests whose answers are waited for.
@@ -152,6 +160,7 @@ impl<T: Transport> Connection<T> {
             last_fetch: LastFetch::default(),
             ahead: None,
             current: None,
+            parked: None,
             answers: VecDeque::new(),
             answers_bytes: 0,
             out: Outbox::default(),
@@ -169,6 +178,9 @@ impl<T: Transport> Connection<T> {
     /// Does everything that can be done now.
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Ended> {
         let now = Instant::now();
+        if self.parked.is_some() && !self.poll_parked(cx, now) {
+            return Poll::Pending;
+        }
         let mut is_over = false;
         loop {
             let mut progress = self.poll_current(cx);
@@ -188,6 +200,9 @@ impl<T: Transport> Connection<T> {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(ended)) => return Poll::Ready(ended),
                 Poll::Pending => break,
+            }
+            if self.parked.is_some() {
+                return self.poll(cx);
             }
             if let Some(ended) = self.ending
                 && self.is_quiet()
@@ -226,6 +241,7 @@ impl<T: Transport> Connection<T> {
                 self.answers_bytes = self.answers_bytes.saturating_add(facts.size);
                 self.answers.push_back((Answer::Waiting(waiting), facts));
             }
+            Ok(Outcome::Waits(poll)) => self.park(poll, facts),
             Err(close) => self.close(&close),
         }
         true
@@ -324,20 +340,24 @@ impl<T: Transport> Connection<T> {
                 }
             }
             ReadEnd::Refused(why) => self.close(&Close::Malformed(Malformed(why))),
-            ReadEnd::Broken(error) => {
-                tracing::debug!(peer = ?self.peer, %error, "a connection broke");
-                self.ending = Some(Ended::Broken);
-                self.ahead = None;
-                self.current = None;
-                self.answers.clear();
-                self.out = Outbox::default();
-            }
+            ReadEnd::Broken(error) => self.broke(&error),
         }
+    }
+
+    /// Nothing can be read and sent any more.
+    fn broke(&mut self, error: &std::io::Error) {
+        tracing::debug!(peer = ?self.peer, %error, "a connection broke");
+        self.ending = Some(Ended::Broken);
+        self.ahead = None;
+        self.current = None;
+        self.answers.clear();
+        self.out = Outbox::default();
     }
 
     /// Reads a request's header and finds its row.
     fn request(&self, frame: Frame, now: Instant) -> Result<Request, Close> {
         let size = frame.bytes.len();
+        let whole = if self.may_park(&frame.bytes) { frame.bytes.clone() } else { Bytes::new() };
         let mut cursor = Cursor::new(frame.bytes);
         let header = header::read(&mut cursor).map_err(Close::Malformed)?;
         let Some((operation, row)) = table::find(header.key) else {
@@ -355,6 +375,7 @@ impl<T: Transport> Connection<T> {
             client_id: header.client_id,
             peer: self.peer,
             body: cursor.rest(),
+            frame: whole,
             memory: frame.decoded,
             last_fetch: self.last_fetch.clone(),
         };

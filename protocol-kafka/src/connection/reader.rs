@@ -130,6 +130,16 @@ impl FrameReader {
         }
     }
 
+    /// Whether nothing is read that was not taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.carry.is_empty() && self.partial.is_none()
+    }
+
+    /// Bytes that somebody else read. Nothing else is unread.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.carry.extend_from_slice(bytes);
+    }
+
     /// Until when the client may take for the frame that has begun, when it last sent something at `received`. None between
     /// frames, and while it is us that the client waits for.
     pub(super) fn deadline(&self, received: Instant, limits: &Limits) -> Option<Instant> {

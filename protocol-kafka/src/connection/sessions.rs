@@ -180,6 +180,16 @@ impl FetchSessions {
 }
 
 impl Session {
+    /// The session was asked elsewhere until it expects this epoch, unless it was asked here meanwhile.
+    pub(crate) fn went_on(&self, engine: &Engine, from: i32, epoch: i32) {
+        let mut state = self.state.lock();
+        if state.epoch == from {
+            state.epoch = epoch;
+        }
+        drop(state);
+        self.touch(engine);
+    }
+
     fn touch(&self, engine: &Engine) {
         self.last_used_ms.store(millis(engine.clock().monotonic()), Relaxed);
     }

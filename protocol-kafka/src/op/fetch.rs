@@ -6,14 +6,17 @@
 //! probably hold is read ahead.
 
 mod again;
+mod long_poll;
 
 pub use again::LastFetch;
+pub use long_poll::LongPoll;
 
-use self::again::Ahead;
+use self::again::{Ahead, Asked};
+use self::long_poll::{Question, What};
 use crate::call::{Call, Close, Outcome, Reply, Running};
 use crate::codec::TopicRef;
 use crate::codec::fetch::{Endpoint, FetchAnswer, Part, PartitionAnswer, Records, TooLong, TopicAnswer, encode};
-use crate::connection::{Begun, PartitionPlan, Position, Wanted, WatchedPartitions};
+use crate::connection::{Begun, PartitionPlan, Position, Session, Wanted, WatchedPartitions};
 use crate::context::Context;
 use crate::map::Failure;
 use headwater_engine::{
@@ -47,24 +50,26 @@ impl Records for FileRange {
 
 pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
     Box::pin(async move {
-        let last = call.last_fetch.lock().take();
-        if let Some(mut asked) = last.filter(|asked| asked.is(call.version, &call.body)) {
+        let kept = std::mem::take(&mut *call.last_fetch.lock());
+        let asked = kept.asked.filter(|asked| asked.is(call.version, &call.body));
+        let since = Instant::now();
+        if let Some(asked) = asked {
+            let question = Question::of(&call, asked.terms, None);
             drop(call.let_go());
-            let fetch = Fetch::new(&ctx, &call, asked.terms);
-            let found = std::mem::take(&mut asked.found);
-            let mut found = fetch.run(&mut Own(&mut asked.partitions), found).await?;
-            let answer = fetch.answer(&mut asked.partitions, &mut found, 0, true);
-            asked.found = found;
-            *call.last_fetch.lock() = asked.kept();
-            return fetch.reply(answer).map(Outcome::Done);
+            let due = ctx.wait_ends.end(since, asked.terms.wait);
+            return asked_again(&ctx, call, asked, (since, due), question).await;
         }
         let request: FetchRequest = call.decode()?;
-        let question = again::question(call.version, &call.body, &request);
-        let mut memory = call.let_go();
+        let again = again::question(call.version, &call.body, &request);
         let terms = Terms::of(&ctx, &request);
-        let fetch = Fetch::new(&ctx, &call, terms);
+        let due = ctx.wait_ends.end(since, terms.wait);
         let uses_topic_ids = call.version >= VERSION_TOPIC_IDS;
         let session = (request.session_id, request.session_epoch);
+        let says_nothing = request.topics.is_empty() && request.forgotten_topics_data.is_empty();
+        let is_idle = says_nothing && kept.idle_session == Some(request.session_id);
+        let question = is_idle.then(|| Question::of(&call, terms, Some(session))).flatten();
+        let mut memory = call.let_go();
+        let fetch = Fetch::new(&ctx, &call, terms, due);
         let (wanted, forgotten) = partitions(request, uses_topic_ids);
         let begun = ctx.fetch_sessions.begin(&ctx.engine, session, uses_topic_ids, wanted, forgotten);
         // A session's memory has its own bound.
@@ -74,8 +79,8 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
             Begun::Sessionless(mut partitions) => {
                 let mut found = fetch.run(&mut Own(&mut partitions), BTreeMap::new()).await?;
                 let answer = fetch.answer(&mut partitions, &mut found, 0, true);
-                if let Some(question) = question {
-                    *call.last_fetch.lock() = question.keep(terms, partitions, found, memory);
+                if let Some(again) = again {
+                    call.last_fetch.lock().asked = again.keep(terms, partitions, found, memory);
                 }
                 answer
             }
@@ -87,18 +92,74 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
                 }
             }
             Begun::Incremental(session, epoch) => {
-                let mut found = fetch.run(&mut Shared(&session.state), BTreeMap::new()).await?;
-                let mut state = session.state.lock();
-                if state.epoch == epoch {
-                    fetch.answer(&mut state.partitions, &mut found, session.id, false)
-                } else {
-                    // Another request of the session got in between: this answer would come in the wrong order.
-                    fetch.refusal(ResponseError::InvalidFetchSessionEpoch, session.id)
-                }
+                return in_session(&ctx, call, (session, epoch), terms, (since, due), question).await;
             }
         };
         fetch.reply(answer).map(Outcome::Done)
     })
+}
+
+/// Answers a question that was asked before, from what was found then and from what is new.
+async fn asked_again(
+    ctx: &Arc<Context>,
+    call: Call,
+    mut asked: Box<Asked>,
+    (since, due): (Instant, Instant),
+    question: Option<Question>,
+) -> Result<Outcome, Close> {
+    let fetch = Fetch::new(ctx, &call, asked.terms, due);
+    let mut found = std::mem::take(&mut asked.found);
+    if !fetch.look(&mut Own(&mut asked.partitions), &mut found).await? {
+        if let Some(question) = question.filter(|_| found.values().all(Found::is_idle)) {
+            let answer = fetch.answer(&mut asked.partitions, &mut found, 0, true);
+            let answer = fetch.encode(answer)?;
+            asked.found = found;
+            let wait = asked.terms.wait;
+            let poll = LongPoll::new(ctx, call, question, answer, (since, due, wait), What::Again(asked));
+            return Ok(Outcome::Waits(Box::new(poll)));
+        }
+        found = fetch.run(&mut Own(&mut asked.partitions), found).await?;
+    }
+    let answer = fetch.answer(&mut asked.partitions, &mut found, 0, true);
+    asked.found = found;
+    call.last_fetch.lock().asked = asked.kept();
+    fetch.reply(answer).map(Outcome::Done)
+}
+
+/// Answers a session's question with what is new.
+async fn in_session(
+    ctx: &Arc<Context>,
+    call: Call,
+    (session, epoch): (Arc<Session>, i32),
+    terms: Terms,
+    (since, due): (Instant, Instant),
+    question: Option<Question>,
+) -> Result<Outcome, Close> {
+    let fetch = Fetch::new(ctx, &call, terms, due);
+    let mut found = BTreeMap::new();
+    if !fetch.look(&mut Shared(&session.state), &mut found).await? {
+        if let Some(question) = question.filter(|_| found.is_empty()) {
+            let nothing =
+                FetchAnswer { error_code: 0, session_id: session.id, topics: Vec::new(), endpoints: Vec::new() };
+            let answer = fetch.encode(nothing)?;
+            let what = What::Session(session, epoch, terms);
+            let poll = LongPoll::new(ctx, call, question, answer, (since, due, terms.wait), what);
+            return Ok(Outcome::Waits(Box::new(poll)));
+        }
+        found = fetch.run(&mut Shared(&session.state), found).await?;
+    }
+    let answer = {
+        let mut state = session.state.lock();
+        if state.epoch == epoch {
+            fetch.answer(&mut state.partitions, &mut found, session.id, false)
+        } else {
+            // Another request of the session got in between: this answer would come in the wrong order.
+            fetch.refusal(ResponseError::InvalidFetchSessionEpoch, session.id)
+        }
+    };
+    let is_idle = answer.error_code == 0 && answer.topics.is_empty();
+    call.last_fetch.lock().idle_session = is_idle.then_some(session.id);
+    fetch.reply(answer).map(Outcome::Done)
 }
 
 /// What a request names: partitions to fetch, and those that its session shall forget.
@@ -260,9 +321,8 @@ struct Fetch<'a> {
 }
 
 impl<'a> Fetch<'a> {
-    fn new(ctx: &'a Context, call: &'a Call, terms: Terms) -> Fetch<'a> {
-        let Terms { bytes_max, bytes_min, wait, stable_only } = terms;
-        let deadline = ctx.wait_ends.end(Instant::now(), wait);
+    fn new(ctx: &'a Context, call: &'a Call, terms: Terms, deadline: Instant) -> Fetch<'a> {
+        let Terms { bytes_max, bytes_min, stable_only, .. } = terms;
         Fetch { ctx, call, bytes_max, bytes_min, deadline, stable_only }
     }
 
@@ -272,6 +332,24 @@ impl<'a> Fetch<'a> {
         partitions: &mut impl Partitions,
         mut found: BTreeMap<u32, Found>,
     ) -> Result<BTreeMap<u32, Found>, Close> {
+        while !self.look(partitions, &mut found).await? {
+            let size: usize = found.values().map(Found::size).sum();
+            let watcher = partitions.with(|set| set.watcher());
+            let news = watcher.wait((self.bytes_min - size) as u64);
+            let drained = poll_fn(|_| if self.ctx.is_draining() { Poll::Ready(()) } else { Poll::Pending });
+            tokio::select! {
+                biased;
+                () = news => {}
+                () = tokio::time::sleep_until(self.deadline) => {}
+                () = drained => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads what there is. Says whether that is to be answered, because it is enough or there is no more time. If not, the watcher
+    /// tells of more.
+    async fn look(&self, partitions: &mut impl Partitions, found: &mut BTreeMap<u32, Found>) -> Result<bool, Close> {
         loop {
             let plans = partitions.with(|set| set.plan(&self.ctx.engine));
             let (fresh, next) = self.read(plans).await?;
@@ -294,23 +372,14 @@ impl<'a> Fetch<'a> {
             if is_enough {
                 self.read_ahead(next);
             }
-            if is_enough || Instant::now() >= self.deadline {
-                return Ok(found);
+            if is_enough || Instant::now() >= self.deadline || self.ctx.is_draining() {
+                return Ok(true);
             }
             let news = partitions.with(|set| {
                 set.watch(|token| found.get(&token).and_then(|found| found.bounds).map(|bounds| bounds.high_watermark))
             });
-            if news {
-                continue;
-            }
-            let watcher = partitions.with(|set| set.watcher());
-            let news = watcher.wait((self.bytes_min - size) as u64);
-            let drained = poll_fn(|_| if self.ctx.is_draining() { Poll::Ready(()) } else { Poll::Pending });
-            tokio::select! {
-                biased;
-                () = news => {}
-                () = tokio::time::sleep_until(self.deadline) => return Ok(found),
-                () = drained => return Ok(found),
+            if !news {
+                return Ok(false);
             }
         }
     }
@@ -559,10 +628,13 @@ impl<'a> Fetch<'a> {
         FetchAnswer { error_code: 0, session_id, topics, endpoints }
     }
 
+    fn encode(&self, answer: FetchAnswer<FileRange>) -> Result<Vec<Part<FileRange>>, Close> {
+        encode(self.call.correlation_id, self.call.version, answer)
+            .map_err(|TooLong| Close::Refused("an answer longer than a frame can be"))
+    }
+
     fn reply(&self, answer: FetchAnswer<FileRange>) -> Result<Reply, Close> {
-        let parts = encode(self.call.correlation_id, self.call.version, answer)
-            .map_err(|TooLong| Close::Refused("an answer longer than a frame can be"))?;
-        let pieces = parts.into_iter().map(|part| match part {
+        let pieces = self.encode(answer)?.into_iter().map(|part| match part {
             Part::Bytes(bytes) => Piece::Bytes(bytes),
             Part::Records(range) => Piece::File(range),
         });

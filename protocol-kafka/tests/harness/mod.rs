@@ -7,13 +7,14 @@ use headwater_engine::env::Env;
 use headwater_engine::env::sim::{self, SimClock, SimDisk};
 use headwater_engine::{Drive, Engine, NewTopic, Options as EngineOptions, ProducerId, TimestampMs, Topic};
 use headwater_protocol::metrics::Ended;
-use headwater_protocol::net::{Memory, Transport};
+use headwater_protocol::net::{Memory, Tcp, Transport};
 use headwater_protocol::{Phase, Shutdown, Trigger};
 use headwater_protocol_kafka::{Context, Options, serve_connection};
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// A server without a listener.
@@ -94,6 +95,16 @@ impl Server {
         tokio::spawn(serve_connection(io, self.ctx.clone(), self.shutdown.clone()))
     }
 
+    /// A client over a socket.
+    pub async fn connect_by_tcp(&self) -> (Client<TcpStream>, JoinHandle<Ended>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let ours = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+        ours.set_nodelay(true).expect("a socket");
+        let (theirs, _) = listener.accept().await.expect("a client");
+        theirs.set_nodelay(true).expect("a socket");
+        (Client { io: ours, next_id: 1 }, self.serve(Tcp::new(theirs)))
+    }
+
     pub fn connect(&self) -> Client {
         self.connect_with(1 << 20).0
     }
@@ -123,12 +134,12 @@ impl Drop for Server {
 }
 
 /// A client that knows what it does, and may do it wrong.
-pub struct Client {
-    pub io: DuplexStream,
+pub struct Client<S = DuplexStream> {
+    pub io: S,
     next_id: i32,
 }
 
-impl Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Sends a request; returns its correlation id.
     pub async fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
         let id = self.next_id;

@@ -12,6 +12,7 @@ mod memory;
 mod tcp;
 
 pub use memory::Memory;
+pub use tcp::Tcp;
 
 use crate::metrics::Traffic;
 use bytes::{Buf, Bytes};
@@ -163,6 +164,21 @@ pub trait Transport: AsyncRead + Unpin + Send + 'static {
 
     /// The client's address, where there is one.
     fn peer(&self) -> Option<SocketAddr>;
+
+    /// Whether it is a bare socket, that others can serve as well.
+    fn is_bare(&self) -> bool {
+        false
+    }
+
+    /// Gives the socket away. Until it is back there is nothing to read and to send.
+    fn give_away(&mut self) -> io::Result<std::net::TcpStream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Takes it back.
+    fn take_back(&mut self, _socket: std::net::TcpStream) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Ranges up to this size are read and sent with what is around them; larger ones go by `sendfile`. Decision 0007 says why.
@@ -28,11 +29,33 @@ thread_local! {
     static GATHERED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Transport for TcpStream {
+/// A connection over TCP.
+pub struct Tcp {
+    /// None while it is given away.
+    stream: Option<TcpStream>,
+    peer: Option<SocketAddr>,
+}
+
+impl Tcp {
+    /// Over this socket.
+    pub fn new(stream: TcpStream) -> Tcp {
+        Tcp { peer: stream.peer_addr().ok(), stream: Some(stream) }
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(stream) = &mut self.stream else { return Poll::Pending };
+        Pin::new(stream).poll_read(cx, out)
+    }
+}
+
+impl Transport for Tcp {
     fn poll_send(&mut self, cx: &mut Context<'_>, out: &mut Outbox, traffic: &Traffic) -> Poll<io::Result<usize>> {
+        let Some(stream) = &mut self.stream else { return Poll::Pending };
         let mut total = 0;
         while !out.is_empty() && total < POLL_BYTES_MAX {
-            match poll_send_next(self, cx, out, POLL_BYTES_MAX - total, traffic) {
+            match poll_send_next(stream, cx, out, POLL_BYTES_MAX - total, traffic) {
                 Poll::Ready(Ok(sent)) => total += sent,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if total > 0 => break,
@@ -45,13 +68,27 @@ impl Transport for TcpStream {
     fn held(&self) -> usize {
         /// `SIOCOUTQ`, by the name that the library has for the same number.
         const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
+        let Some(stream) = &self.stream else { return 0 };
         // SAFETY: this call writes one `int`, and only that.
-        let held = unsafe { rustix::ioctl::ioctl(self.as_fd(), Getter::<SIOCOUTQ, i32>::new()) };
+        let held = unsafe { rustix::ioctl::ioctl(stream.as_fd(), Getter::<SIOCOUTQ, i32>::new()) };
         held.ok().and_then(|held| usize::try_from(held).ok()).unwrap_or(0)
     }
 
     fn peer(&self) -> Option<SocketAddr> {
-        self.peer_addr().ok()
+        self.peer
+    }
+
+    fn is_bare(&self) -> bool {
+        true
+    }
+
+    fn give_away(&mut self) -> io::Result<std::net::TcpStream> {
+        self.stream.take().ok_or(io::ErrorKind::NotConnected)?.into_std()
+    }
+
+    fn take_back(&mut self, socket: std::net::TcpStream) -> io::Result<()> {
+        self.stream = Some(TcpStream::from_std(socket)?);
+        Ok(())
     }
 }
 

@@ -21,8 +21,17 @@ pub struct LastFetch(Arc<Last>);
 
 #[derive(Default)]
 struct Last {
-    asked: Mutex<Option<Box<Asked>>>,
+    kept: Mutex<Kept>,
     ahead: Mutex<Option<Arc<Ahead>>>,
+}
+
+/// What was answered with nothing, and may come again.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// The question, if it was one without a session ...
+    pub(super) asked: Option<Box<Asked>>,
+    /// ... or the session.
+    pub(super) idle_session: Option<i32>,
 }
 
 /// There when the last Fetch, or what was read ahead behind it, came from the medium. What is read ahead is wanted as long as this is held: until
@@ -30,8 +39,8 @@ struct Last {
 pub(super) struct Ahead;
 
 impl LastFetch {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Box<Asked>>> {
-        self.0.asked.lock()
+    pub(super) fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.kept.lock()
     }
 
     pub(super) fn is_cold(&self) -> bool {
