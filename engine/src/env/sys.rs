@@ -32,6 +32,15 @@ pub(super) fn pwritev(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], position: u64) 
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
+/// One `pwritev2` whose bytes are durable when it returns; may write less than asked.
+pub(super) fn pwrite_durably(fd: BorrowedFd<'_>, bytes: &[u8], position: u64) -> io::Result<usize> {
+    let part = IoSlice::new(bytes);
+    // SAFETY: `IoSlice` has the layout of `iovec`; the one that is named, and its memory, live through the call.
+    let written =
+        unsafe { libc::pwritev2(fd.as_raw_fd(), (&raw const part).cast(), 1, offset(position)?, libc::RWF_DSYNC) };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
 /// Reads one byte if that needs no waiting for the medium.
 pub(super) fn read_byte_nowait(fd: BorrowedFd<'_>, position: u64) -> io::Result<usize> {
     let mut byte = 0u8;

@@ -23,6 +23,11 @@ impl Unsynced {
         }
     }
 
+    /// Nothing to make durable, and nothing failed.
+    pub(super) fn is_clean(&self) -> bool {
+        self.files.is_empty() && !self.has_failed
+    }
+
     pub(super) fn holds(&self, file: &Arc<dyn DiskFile>) -> bool {
         self.files.iter().any(|known| Arc::ptr_eq(known, file))
     }

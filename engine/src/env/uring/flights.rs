@@ -63,6 +63,17 @@ impl Flights {
         self.slots.iter().flatten().count()
     }
 
+    /// Whether nothing is on its way, and nothing that was written has yet to be made durable: a write does not depend on any other.
+    pub(super) fn is_settled(&self) -> bool {
+        self.in_flight() == 0 && self.done.is_empty() && self.unsynced.is_clean()
+    }
+
+    /// A write is complete, be it that it never was in a slot.
+    pub(super) fn was_carried_out(&mut self, tag: u64, result: io::Result<()>) {
+        self.unsynced.has_failed |= result.is_err();
+        self.done.push(Completed { tag, result });
+    }
+
     /// The write in a slot.
     pub(super) fn get(&self, slot: usize) -> Option<&Flight> {
         self.slots.get(slot)?.as_ref()
@@ -147,9 +158,8 @@ impl Flights {
     }
 
     fn finish(&mut self, slot: usize, result: io::Result<()>) {
-        self.unsynced.has_failed |= result.is_err();
         if let Some(flight) = self.slots[slot].take() {
-            self.done.push(Completed { tag: flight.write.tag, result });
+            self.was_carried_out(flight.write.tag, result);
         }
     }
 

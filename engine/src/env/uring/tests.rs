@@ -149,3 +149,44 @@ proptest! {
         prop_assert_eq!(finished.len(), writes.len());
     }
 }
+
+/// A small block that is alone, either way: what is told of it, and what stands in the file.
+#[test]
+fn small_blocks_arrive_whichever_way_they_go() {
+    for way in [Way::Asked, Way::Blocking] {
+        let (folder, _) = files();
+        let Ok(mut device) = UringDevice::with(true, false, folder.path()) else {
+            return eprintln!("skipped: no io_uring, or no direct writes");
+        };
+        device.ways = Ways::only(way);
+        let path = folder.path().join("wal");
+        std::fs::write(&path, vec![0; 64 << 10]).unwrap();
+        let file = device.open(&path).unwrap();
+        let read_only = RealDisk::open(folder.path()).unwrap().open(&path, OpenMode::Read).unwrap();
+        let mut told = Vec::new();
+        let mut carry_out = |write: WalWrite| {
+            device.submit(write).unwrap();
+            let in_flight = device.flights.in_flight();
+            assert!(way == Way::Asked || in_flight == 0);
+            let mut done = Vec::new();
+            while done.is_empty() {
+                device.reap(true, &mut done).unwrap();
+            }
+            told.extend(done.iter().map(|completed| (completed.tag, completed.result.is_ok())));
+        };
+        carry_out(write(&file, 1, true));
+        carry_out(WalWrite { position: 32 << 10, ..write(&file, 2, true) });
+        carry_out(write(&read_only, 3, true));
+        device.ways = Ways::only(Way::Asked);
+        assert!(device.flights.unsynced.has_failed && device.alone.is_none());
+        device.submit(write(&file, 4, true)).unwrap();
+        let mut done = Vec::new();
+        device.reap(true, &mut done).unwrap();
+        assert!(done[0].result.is_err(), "nothing is durable behind a write that failed");
+        assert_eq!(told, [(1, true), (2, true), (3, false)]);
+        let content = std::fs::read(&path).unwrap();
+        let expected =
+            |index: usize| u8::from((8_192..16_384).contains(&index) || (32 << 10..40 << 10).contains(&index));
+        assert!(content.iter().enumerate().all(|(index, byte)| *byte == expected(index)));
+    }
+}
