@@ -105,7 +105,9 @@ pub struct Cell {
     /// The last block whose commands are visible.
     published: AtomicU64,
     /// Bytes of blocks written since the start.
-    pub wal_written: AtomicU64,
+    wal_written: AtomicU64,
+    /// Some background thread has seen nothing written for a while: the next block wakes it.
+    is_quiet: AtomicBool,
     work: Condvar,
     work_lock: Mutex<()>,
     is_draining: AtomicBool,
@@ -134,6 +136,7 @@ impl Cell {
             write_back: Mutex::default(),
             published: AtomicU64::new(checkpointed.0),
             wal_written: AtomicU64::new(0),
+            is_quiet: AtomicBool::new(false),
             work: Condvar::new(),
             work_lock: Mutex::default(),
             is_draining: AtomicBool::new(false),
@@ -259,6 +262,39 @@ impl Cell {
         if !self.is_closing() {
             self.work.wait_for(&mut guard, at_most);
         }
+    }
+
+    /// Bytes of blocks written since the start.
+    pub fn written(&self) -> u64 {
+        self.wal_written.load(Ordering::SeqCst)
+    }
+
+    /// A block of this size is written.
+    pub fn note_written(&self, size: u64) {
+        self.wal_written.fetch_add(size, Ordering::SeqCst);
+        if self.is_quiet.load(Ordering::SeqCst) && self.is_quiet.swap(false, Ordering::SeqCst) {
+            let _guard = self.work_lock.lock();
+            self.work.notify_all();
+        }
+    }
+
+    /// Background threads rest here between two looks: for `busy` while blocks are written, for `quiet` when none was since `seen`; the next one wakes them
+    /// then, as does whoever needs them.
+    pub fn rest(&self, seen: &mut u64, busy: Duration, quiet: Duration) {
+        let mut guard = self.work_lock.lock();
+        if self.is_closing() {
+            return;
+        }
+        let written = self.written();
+        let mut at_most = busy;
+        if std::mem::replace(seen, written) == written {
+            self.is_quiet.store(true, Ordering::SeqCst);
+            // A block that came before the flag was up rings for nobody.
+            if self.written() == written {
+                at_most = quiet;
+            }
+        }
+        self.work.wait_for(&mut guard, at_most);
     }
 
     /// The committer has found a place.

@@ -442,13 +442,7 @@ impl Engine {
 /// Time between two looks of the background threads ...
 const TICK: Duration = Duration::from_millis(50);
 /// ... and while nothing is written. Who needs them sooner rings for them.
-const REST: Duration = Duration::from_millis(250);
-
-/// How long background threads rest: `seen` is what was written when they last looked.
-fn pause(cell: &Cell, seen: &mut u64) -> Duration {
-    let written = cell.wal_written.load(Ordering::Relaxed);
-    if std::mem::replace(seen, written) == written { REST } else { TICK }
-}
+const REST: Duration = Duration::from_secs(1);
 
 fn run_checkpoints(cell: &Arc<Cell>, mut checkpointer: Checkpointer) {
     let options = &cell.shared.options;
@@ -468,7 +462,7 @@ fn run_checkpoints(cell: &Arc<Cell>, mut checkpointer: Checkpointer) {
     };
     loop {
         let is_last = cell.is_draining();
-        let written = cell.wal_written.load(Ordering::Relaxed);
+        let written = cell.written();
         let total = cell.shared.stats.wal_size.load(Ordering::Relaxed);
         let after = options.checkpoint_bytes.min((total / 4).max(1 << 20));
         // A full disk waits for files that only a checkpoint sets free.
@@ -484,7 +478,7 @@ fn run_checkpoints(cell: &Arc<Cell>, mut checkpointer: Checkpointer) {
         if is_last {
             return;
         }
-        cell.wait_for_work(pause(cell, &mut seen));
+        cell.rest(&mut seen, TICK, REST);
     }
 }
 
@@ -514,7 +508,7 @@ fn run_background(cell: &Arc<Cell>, mut background: Background) {
             };
             scrub_due = clock.monotonic() + pause;
         }
-        cell.wait_for_work(pause(cell, &mut seen));
+        cell.rest(&mut seen, TICK, REST);
     }
 }
 

@@ -347,7 +347,7 @@ impl Committer {
             tag: round.sequence.0,
         };
         self.device.submit(write).map_err(|error| Fatal::io("writing the WAL", &error))?;
-        self.cell.wal_written.fetch_add(size, Ordering::Relaxed);
+        self.cell.note_written(size);
         self.next = Sequence(self.next.0 + 1);
         self.previous_crc = round.crc;
         self.write_segments(&mut round)?;

@@ -348,6 +348,7 @@ impl Gather {
             }
             let told = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
             *self.pieces.failure.lock() = Some(told);
+            self.pieces.ring();
             return Err(error);
         }
         self.held_from.store(state.held_from(), Ordering::Release);
