@@ -72,7 +72,7 @@ impl Watcher {
         self.inner.alarmed.store(false, Ordering::Release);
     }
 
-    /// Resolves when at least `bytes_min` bytes were published since the last reset, or a watched partition is gone.
+    /// Resolves when at least `bytes_min` bytes were published since the last reset (other news count as one), or a watched partition is gone.
     pub fn wait(&self, bytes_min: u64) -> WatcherWait<'_> {
         WatcherWait { watcher: self, bytes_min: bytes_min.max(1) }
     }

@@ -102,7 +102,7 @@ impl Context {
         self.waiting_room.get().and_then(Option::as_ref).map_or(0, WaitingRoom::len)
     }
 
-    /// Where connections wait; it opens for the first one.
+    /// Where connections wait; it opens for the first one, or never: what is short then may be short again, and waiting goes on without.
     pub(crate) fn waiting_room(&self) -> Option<&WaitingRoom> {
         let open = || WaitingRoom::open(self.wait_ends, self.metrics.clone());
         let logged = || open().inspect_err(|error| tracing::warn!(%error, "there is no waiting room")).ok();

@@ -197,9 +197,27 @@ async fn whatever_else_the_client_says_is_heard() {
     assert!(soon(client.is_closed()).await);
 }
 
+/// Opens a session that has told its records, and asks it until the connection is given away. The session, and the question's epoch and id.
+async fn park_session(
+    server: &Server,
+    client: &mut Client<TcpStream>,
+    topic: &Topic,
+    wait: Duration,
+) -> (i32, i32, i32) {
+    let opened = client.call(12, &request(12, topic, 0, Duration::ZERO).with_session_epoch(0)).await;
+    let session = opened.session_id;
+    assert_eq!(bytes(&client.call(12, &in_session(session, 1, WAIT)).await), 0);
+    let id = client.send(12, &in_session(session, 2, wait)).await;
+    settles(server, true).await;
+    (session, 2, id)
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_is_gone_at_once() {
-    let Parked { server: _server, client, serves, .. } = park(12, LONG / 100).await;
+    let server = Server::start(Options::default());
+    let topic = server.topic("orders", 1, &[]).await;
+    let (mut client, serves) = server.connect_by_tcp().await;
+    park_session(&server, &mut client, &topic, LONG).await;
     drop(client);
     assert_eq!(soon(serves).await.unwrap(), Ended::ByClient);
     // The same between two questions.
@@ -208,6 +226,65 @@ async fn a_client_that_leaves_is_gone_at_once() {
     drop(client);
     assert_eq!(soon(serves).await.unwrap(), Ended::ByClient);
     assert_eq!(server.ctx.connections_waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_leaves_is_gone_with_its_answer() {
+    for _ in 0..3 {
+        let Parked { server, topic, mut client, serves, version, id } = park(12, WAIT).await;
+        assert_eq!(bytes(&client.receive::<FetchRequest>(version, id).await), 0);
+        client
+            .io
+            .write_all(&frame(ApiKey::Fetch as i16, version, 77, &request(version, &topic, 0, WAIT)))
+            .await
+            .unwrap();
+        client.io.shutdown().await.unwrap();
+        assert_eq!(soon(serves).await.unwrap(), Ended::ByClient);
+        assert_eq!(server.ctx.connections_waiting(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_idle_client_is_closed_in_the_room_too() {
+    let mut options = Options::default();
+    options.limits.idle_max = Duration::from_secs(1);
+    let server = Server::start(options);
+    let topic = server.topic("orders", 1, &[]).await;
+    let (mut client, serves) = server.connect_by_tcp().await;
+    let id = park_again(&server, &mut client, 12, &request(12, &topic, 0, WAIT)).await;
+    assert_eq!(bytes(&client.receive::<FetchRequest>(12, id).await), 0);
+    assert_eq!(server.ctx.connections_waiting(), 1);
+    assert_eq!(soon(serves).await.unwrap(), Ended::Idle);
+}
+
+/// A connection comes back for a moment before it counts as idle. It goes to the room again only if its session is as it was.
+#[tokio::test]
+async fn a_session_that_is_closed_or_asked_elsewhere_does_not_wait_again() {
+    for is_closed in [true, false] {
+        let mut options = Options::default();
+        options.limits.idle_max = Duration::from_secs(1);
+        let server = Server::start(options);
+        let topic = server.topic("orders", 1, &[]).await;
+        let (mut client, _) = server.connect_by_tcp().await;
+        let (session, epoch, first) = park_session(&server, &mut client, &topic, LONG).await;
+        sleep(Duration::from_millis(1500)).await;
+        settles(&server, true).await;
+        let (mut other, _) = server.connect_by_tcp().await;
+        // A full request closes the session that it names, whoever asks.
+        let asks = match is_closed {
+            true => request(12, &topic, 0, Duration::ZERO).with_session_id(session).with_session_epoch(-1),
+            false => in_session(session, epoch + 1, WAIT),
+        };
+        assert_eq!(bytes(&other.call(12, &asks).await), 0);
+        sleep(Duration::from_millis(1500)).await;
+        assert_eq!(server.ctx.connections_waiting(), 0);
+        // It is told when there are news.
+        append(&server, &topic.partition(0).unwrap()).await;
+        let answer = soon(client.receive::<FetchRequest>(12, first)).await;
+        assert_eq!(answer.error_code, if is_closed { 0 } else { 71 }, "INVALID_FETCH_SESSION_EPOCH");
+        let answer = soon(client.call(12, &in_session(session, epoch + 1, LONG))).await;
+        assert_eq!(answer.error_code, if is_closed { 70 } else { 71 }, "FETCH_SESSION_ID_NOT_FOUND");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! Most consumers do that most of the time. By a task of the runtime each answer costs a timer, a wake-up and a look at a dozen
 //! places in memory that no cache holds any more. Here one thread serves them all, with an `epoll` of its own: it knows a
 //! connection's question byte by byte, and the answer, which it sends when the wait is over. Waits end together
-//! ([`WaitEnds`]), so it wakes a few times a second however many there are.
+//! ([`WaitEnds`]), so it wakes some sixty times a second however many there are.
 //!
 //! It understands nothing. Whatever else a client sends, and whatever the socket says, makes it let go of the connection, with all that was read;
 //! and the connection's task, which sleeps meanwhile, may take it back at any time, because there is news or because the server
@@ -76,8 +76,8 @@ pub struct Left {
     pub pending: Option<Pending>,
     /// When the last question was asked or answered.
     pub active: Instant,
-    /// Whether it is the client's doing: it sent something else, or the socket has something to say.
-    pub by_client: bool,
+    /// Whether the room let go of it: the client said something else, or the socket has something to say.
+    pub was_let_go: bool,
     /// With the question that is expected next.
     pub visit: Visit,
 }
@@ -226,7 +226,7 @@ impl Stay {
             unsent: std::mem::take(&mut guest.unsent),
             pending: guest.pending.map(|(since, due)| Pending { id, since, due }),
             active: guest.active,
-            by_client: guest.is_leaving,
+            was_let_go: guest.is_leaving,
             visit,
         }
     }
@@ -252,7 +252,9 @@ impl Shared {
             None => seats.taken.push(Some(seat.clone())),
         }
         if seats.is_closed {
+            // Nobody looks any more.
             seat.0.lock().let_go();
+            return number;
         }
         seats.due.entry(due).or_default().push(number);
         let wakes = seats.sleeps_until.is_none_or(|until| due < until);
@@ -271,24 +273,34 @@ impl Shared {
     }
 
     fn run(&self) {
+        let _closes = Closes(self);
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let mut buffer = [0; READ_SIZE];
-        let (mut numbers, mut asked) = (Vec::new(), Vec::new());
+        let (mut numbers, mut ended, mut asked) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(timeout) = self.sleep() {
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
-                    tracing::error!(%error, "the waiting room closes");
-                    return self.close();
+                    return tracing::error!(%error, "the waiting room closes");
                 }
             }
             let now = Instant::now();
             numbers.clear();
-            numbers.extend(events.iter().filter_map(|event| usize::try_from(event.data.u64()).ok()));
+            ended.clear();
+            for event in &events {
+                let Ok(number) = usize::try_from(event.data.u64()) else { continue };
+                numbers.push(number);
+                // Said once, be it that there is something to read before it.
+                let flags = event.flags;
+                if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+                    ended.push(number);
+                }
+            }
             let ready = self.seats.lock().at(&numbers);
             for (number, seat) in ready {
-                let due = seat.0.lock().read(now, &mut buffer, &self.ends, &self.metrics);
+                let has_ended = ended.contains(&number);
+                let due = seat.0.lock().read(now, has_ended, &mut buffer, &self.ends, &self.metrics);
                 asked.extend(due.map(|due| (due, number)));
             }
             numbers.clear();
@@ -317,6 +329,15 @@ impl Shared {
     }
 }
 
+/// Closes the room when its thread ends, however it does.
+struct Closes<'a>(&'a Shared);
+
+impl Drop for Closes<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 impl Seats {
     /// Those with these numbers that are taken.
     fn at(&self, numbers: &[usize]) -> Vec<(usize, Arc<Seat>)> {
@@ -339,17 +360,24 @@ impl Seats {
 }
 
 impl Guest {
-    /// Reads what came. When it is the question, says when to look again.
-    fn read(&mut self, now: Instant, buffer: &mut [u8], ends: &WaitEnds, metrics: &Metrics) -> Option<Instant> {
+    /// Reads what came. When it is the question, and the client has not ended the connection behind it, says when to look again.
+    fn read(
+        &mut self,
+        now: Instant,
+        has_ended: bool,
+        buffer: &mut [u8],
+        ends: &WaitEnds,
+        metrics: &Metrics,
+    ) -> Option<Instant> {
         let stream = self.stream.as_ref().filter(|_| !self.is_leaving)?;
         let got = match rustix::net::recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((_, got)) => buffer.get(..got).unwrap_or_default(),
             Err(Errno::AGAIN | Errno::INTR) => return None,
-            // The task will be told the same.
+            // The task reads the end.
             Err(_) => &[],
         };
         metrics.traffic().received(got.len());
-        if self.pending.is_some() || !self.visit.is_asked_by(got) {
+        if self.pending.is_some() || has_ended || !self.visit.is_asked_by(got) {
             self.unread = got.to_vec();
             self.let_go();
             return None;
@@ -368,7 +396,7 @@ impl Guest {
         let sent = match rustix::net::send(stream, answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => sent,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            // The task will be told the same when it reads.
+            // The task reads the end.
             Err(_) => return self.let_go(),
         };
         let unsent = answer.get(sent..).unwrap_or_default().to_vec();
@@ -507,9 +535,44 @@ mod tests {
         client.write_all(&[[0; 4], 2_i32.to_be_bytes()].concat()).unwrap();
         wait_until_over(&stay);
         let left = stay.leave();
-        assert_eq!((left.pending, left.by_client, left.visit.count()), (None, true, Some(3)));
+        assert_eq!((left.pending, left.was_let_go, left.visit.count()), (None, true, Some(3)));
         assert_eq!(left.unread, [0, 0, 0, 0, 0, 0, 0, 2]);
         assert!(room.is_empty());
+    }
+
+    /// The thread hears of the question and of the end behind it at once.
+    #[test]
+    fn a_client_that_asks_and_leaves_is_let_go() {
+        let room = room();
+        let (mut client, server) = pair();
+        let stay = room.enter(server, visit(1), pending(7));
+        assert_eq!(answer(&mut client), (7, b'a'));
+        let seats = room.shared.seats.lock();
+        room.shared.ring();
+        std::thread::sleep(Duration::from_millis(20));
+        let question = [8_i32.to_be_bytes(), 1_i32.to_be_bytes()].concat();
+        client.write_all(&question).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        drop(seats);
+        wait_until_over(&stay);
+        let left = stay.leave();
+        assert_eq!((left.unread, left.pending, left.was_let_go), (question, None, true));
+    }
+
+    #[test]
+    fn a_room_whose_thread_has_ended_keeps_nobody() {
+        let mut room = room();
+        let (_client, server) = pair();
+        let due = Instant::now() + Duration::from_secs(3600);
+        let stay = room.enter(server, visit(1), Pending { due, ..pending(7) });
+        drop(Closes(&room.shared));
+        wait_until_over(&stay);
+        room.shared.ring();
+        room.thread.take().unwrap().join().unwrap();
+        let (_client, server) = pair();
+        let late = room.enter(server, visit(1), Pending { due, ..pending(7) });
+        wait_until_over(&late);
+        assert_eq!(room.shared.seats.lock().due.len(), 1, "only what was noted before");
     }
 
     #[test]
@@ -542,16 +605,23 @@ mod tests {
         assert_eq!(stay.leave().pending.unwrap().due, due);
     }
 
+    /// What was noted for a seat before means nothing to who sits there now.
     #[test]
     fn a_place_is_taken_again() {
         let room = room();
+        let soon = Instant::now() + Duration::from_millis(50);
         for _ in 0..3 {
             let (mut client, server) = pair();
-            let stay = room.enter(server, visit(1), pending(7));
-            assert_eq!(answer(&mut client), (7, b'a'));
+            let stay = room.enter(server, visit(1), Pending { due: soon, ..pending(7) });
             assert_eq!((stay.number, room.len()), (0, 1));
             drop(stay);
             assert_eq!(client.read(&mut [0]).unwrap(), 0, "the connection goes with the stay");
         }
+        let (mut client, server) = pair();
+        let later = Instant::now() + Duration::from_millis(200);
+        let stay = room.enter(server, visit(1), Pending { due: later, ..pending(8) });
+        assert_eq!(stay.number, 0);
+        assert_eq!(answer(&mut client), (8, b'a'));
+        assert!(Instant::now() >= later, "it was answered when another was due");
     }
 }

@@ -46,7 +46,8 @@ impl<T: Transport> Connection<T> {
             Ok(socket) => {
                 let (visit, pending) = poll.visit();
                 let stay = room.enter(socket, visit, pending);
-                self.parked = Some(Parked { poll, stay, until: Instant::now() + STAY_MAX, facts });
+                let until = Instant::now() + STAY_MAX.min(ctx.options.limits.idle_max);
+                self.parked = Some(Parked { poll, stay, until, facts });
             }
             Err(error) => self.broke(&error),
         }
@@ -76,7 +77,7 @@ impl<T: Transport> Connection<T> {
             return false;
         }
         let Some(Parked { poll, stay, facts, .. }) = self.parked.take() else { return true };
-        let Left { stream, unread, unsent, pending, active, by_client, visit } = stay.leave();
+        let Left { stream, unread, unsent, pending, active, was_let_go, visit } = stay.leave();
         if let Err(error) = stream.and_then(|stream| self.io.take_back(stream)) {
             self.broke(&error);
             return true;
@@ -87,7 +88,7 @@ impl<T: Transport> Connection<T> {
         self.reader.put_back(&unread);
         self.out.push(Piece::Bytes(unsent.into()));
         self.charge_answers();
-        if let Some((running, started)) = poll.back(visit, pending, by_client) {
+        if let Some((running, started)) = poll.back(visit, pending, was_let_go) {
             self.current = Some((running, Facts { started, ..facts }));
         }
         true

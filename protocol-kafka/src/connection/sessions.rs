@@ -143,6 +143,12 @@ impl FetchSessions {
         Begun::Incremental(session, next)
     }
 
+    /// Whether there still is this session, and its next request must carry this epoch.
+    pub(crate) fn expects(&self, session: &Arc<Session>, epoch: i32) -> bool {
+        let is_here = self.cache.lock().sessions.get(&session.id).is_some_and(|known| Arc::ptr_eq(known, session));
+        is_here && session.state.lock().epoch == epoch
+    }
+
     /// Makes a session of the partitions of a full request and takes them, when there is room.
     pub(crate) fn open(
         &self,

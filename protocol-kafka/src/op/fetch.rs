@@ -12,7 +12,7 @@ pub use again::LastFetch;
 pub use long_poll::LongPoll;
 
 use self::again::{Ahead, Asked};
-use self::long_poll::{Question, What};
+use self::long_poll::{Framed, What};
 use crate::call::{Call, Close, Outcome, Reply, Running};
 use crate::codec::TopicRef;
 use crate::codec::fetch::{Endpoint, FetchAnswer, Part, PartitionAnswer, Records, TooLong, TopicAnswer, encode};
@@ -54,7 +54,7 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
         let asked = kept.asked.filter(|asked| asked.is(call.version, &call.body));
         let since = Instant::now();
         if let Some(asked) = asked {
-            let question = Question::of(&call, asked.terms, None);
+            let question = Framed::of(&call, asked.terms, None);
             drop(call.let_go());
             let due = ctx.wait_ends.end(since, asked.terms.wait);
             return asked_again(&ctx, call, asked, (since, due), question).await;
@@ -67,7 +67,7 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
         let session = (request.session_id, request.session_epoch);
         let says_nothing = request.topics.is_empty() && request.forgotten_topics_data.is_empty();
         let is_idle = says_nothing && kept.idle_session == Some(request.session_id);
-        let question = is_idle.then(|| Question::of(&call, terms, Some(session))).flatten();
+        let question = is_idle.then(|| Framed::of(&call, terms, Some(session))).flatten();
         let mut memory = call.let_go();
         let fetch = Fetch::new(&ctx, &call, terms, due);
         let (wanted, forgotten) = partitions(request, uses_topic_ids);
@@ -105,7 +105,7 @@ async fn asked_again(
     call: Call,
     mut asked: Box<Asked>,
     (since, due): (Instant, Instant),
-    question: Option<Question>,
+    question: Option<Framed>,
 ) -> Result<Outcome, Close> {
     let fetch = Fetch::new(ctx, &call, asked.terms, due);
     let mut found = std::mem::take(&mut asked.found);
@@ -133,12 +133,14 @@ async fn in_session(
     (session, epoch): (Arc<Session>, i32),
     terms: Terms,
     (since, due): (Instant, Instant),
-    question: Option<Question>,
+    question: Option<Framed>,
 ) -> Result<Outcome, Close> {
     let fetch = Fetch::new(ctx, &call, terms, due);
     let mut found = BTreeMap::new();
     if !fetch.look(&mut Shared(&session.state), &mut found).await? {
-        if let Some(question) = question.filter(|_| found.is_empty()) {
+        // Another request may have got in between, or closed the session.
+        let is_in_step = || ctx.fetch_sessions.expects(&session, epoch);
+        if let Some(question) = question.filter(|_| found.is_empty() && is_in_step()) {
             let nothing =
                 FetchAnswer { error_code: 0, session_id: session.id, topics: Vec::new(), endpoints: Vec::new() };
             let answer = fetch.encode(nothing)?;

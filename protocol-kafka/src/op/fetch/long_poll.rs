@@ -46,15 +46,15 @@ pub(super) enum What {
     Session(Arc<Session>, i32, Terms),
 }
 
-/// The bytes of a question that may wait in the room.
-pub(super) struct Question {
+/// A question that may wait in the room, as it came.
+pub(super) struct Framed {
     frame: Vec<u8>,
     counter: Option<usize>,
 }
 
-impl Question {
+impl Framed {
     /// Of a request that was read just now. Its frame is there if the connection can be given away.
-    pub(super) fn of(call: &Call, terms: Terms, session: Option<(i32, i32)>) -> Option<Question> {
+    pub(super) fn of(call: &Call, terms: Terms, session: Option<(i32, i32)>) -> Option<Framed> {
         let fits = (1..=ASKED_AGAIN_BYTES_MAX).contains(&call.frame.len());
         // The room is left at the first news: they must be enough.
         if !fits || terms.wait < WAIT_MIN || terms.bytes_min > 1 {
@@ -71,7 +71,7 @@ impl Question {
                 Some(at)
             }
         };
-        Some(Question { frame, counter })
+        Some(Framed { frame, counter })
     }
 }
 
@@ -90,7 +90,7 @@ impl LongPoll {
     pub(super) fn new(
         ctx: &Arc<Context>,
         call: Call,
-        question: Question,
+        question: Framed,
         answer: Vec<Part<FileRange>>,
         (since, due, wait): (Instant, Instant, Duration),
         what: What,
@@ -105,7 +105,7 @@ impl LongPoll {
                 bytes.extend_from_slice(&part);
             }
         }
-        let Question { mut frame, counter } = question;
+        let Framed { mut frame, counter } = question;
         if let (Some(at), What::Session(_, epoch, _)) = (counter, &what)
             && let Some(slot) = frame.get_mut(at..at + 4)
         {
@@ -136,10 +136,10 @@ impl LongPoll {
         mut self: Box<Self>,
         visit: Visit,
         pending: Option<Pending>,
-        by_client: bool,
+        was_let_go: bool,
     ) -> Option<(Running, Instant)> {
         if let What::Session(session, epoch, _) = &mut self.what
-            && let Some(count) = visit.count()
+            && let Some(count) = visit.count().filter(|count| *count != *epoch)
         {
             session.went_on(&self.ctx.engine, *epoch, count);
             *epoch = count;
@@ -149,7 +149,7 @@ impl LongPoll {
             return None;
         };
         self.call.correlation_id = pending.id;
-        let question = (!by_client).then_some(Question { frame: visit.question().to_vec(), counter: visit.counter });
+        let question = (!was_let_go).then_some(Framed { frame: visit.question().to_vec(), counter: visit.counter });
         Some((self.run(pending, question), pending.since))
     }
 
@@ -159,7 +159,7 @@ impl LongPoll {
         self.run(pending, None)
     }
 
-    fn run(self: Box<Self>, pending: Pending, question: Option<Question>) -> Running {
+    fn run(self: Box<Self>, pending: Pending, question: Option<Framed>) -> Running {
         let LongPoll { ctx, call, what, .. } = *self;
         let due = (pending.since, pending.due);
         match what {
