@@ -77,7 +77,7 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
         let answer = match begun {
             Begun::Refused(error) => fetch.refusal(error, 0),
             Begun::Sessionless(mut partitions) => {
-                let mut found = fetch.run(&mut Own(&mut partitions), BTreeMap::new()).await?;
+                let mut found = fetch.run(&mut Own(&mut partitions)).await?;
                 let answer = fetch.answer(&mut partitions, &mut found, 0, true);
                 if let Some(again) = again {
                     call.last_fetch.lock().asked = again.keep(terms, partitions, found, memory);
@@ -85,7 +85,7 @@ pub(crate) fn handle(ctx: Arc<Context>, mut call: Call) -> Running {
                 answer
             }
             Begun::Full(mut partitions) => {
-                let mut found = fetch.run(&mut Own(&mut partitions), BTreeMap::new()).await?;
+                let mut found = fetch.run(&mut Own(&mut partitions)).await?;
                 match ctx.fetch_sessions.open(&ctx.engine, uses_topic_ids, &mut partitions) {
                     Some(session) => fetch.answer(&mut session.state.lock().partitions, &mut found, session.id, true),
                     None => fetch.answer(&mut partitions, &mut found, 0, true),
@@ -118,7 +118,7 @@ async fn asked_again(
             let poll = LongPoll::new(ctx, call, question, answer, (since, due, wait), What::Again(asked));
             return Ok(Outcome::Waits(Box::new(poll)));
         }
-        found = fetch.run(&mut Own(&mut asked.partitions), found).await?;
+        fetch.wait(&mut Own(&mut asked.partitions), &mut found).await?;
     }
     let answer = fetch.answer(&mut asked.partitions, &mut found, 0, true);
     asked.found = found;
@@ -148,7 +148,7 @@ async fn in_session(
             let poll = LongPoll::new(ctx, call, question, answer, (since, due, terms.wait), what);
             return Ok(Outcome::Waits(Box::new(poll)));
         }
-        found = fetch.run(&mut Shared(&session.state), found).await?;
+        fetch.wait(&mut Shared(&session.state), &mut found).await?;
     }
     let answer = {
         let mut state = session.state.lock();
@@ -328,13 +328,18 @@ impl<'a> Fetch<'a> {
         Fetch { ctx, call, bytes_max, bytes_min, deadline, stable_only }
     }
 
-    /// Reads until there is enough, or no more time. `found` is what is known already and holds until there are news.
-    async fn run(
-        &self,
-        partitions: &mut impl Partitions,
-        mut found: BTreeMap<u32, Found>,
-    ) -> Result<BTreeMap<u32, Found>, Close> {
-        while !self.look(partitions, &mut found).await? {
+    /// Reads until there is enough, or no more time.
+    async fn run(&self, partitions: &mut impl Partitions) -> Result<BTreeMap<u32, Found>, Close> {
+        let mut found = BTreeMap::new();
+        if !self.look(partitions, &mut found).await? {
+            self.wait(partitions, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    /// Goes on after a look that was not enough: the watcher has counted what came since. `found` holds until there are news.
+    async fn wait(&self, partitions: &mut impl Partitions, found: &mut BTreeMap<u32, Found>) -> Result<(), Close> {
+        loop {
             let size: usize = found.values().map(Found::size).sum();
             let watcher = partitions.with(|set| set.watcher());
             let news = watcher.wait((self.bytes_min - size) as u64);
@@ -345,8 +350,10 @@ impl<'a> Fetch<'a> {
                 () = tokio::time::sleep_until(self.deadline) => {}
                 () = drained => {}
             }
+            if self.look(partitions, found).await? {
+                return Ok(());
+            }
         }
-        Ok(found)
     }
 
     /// Reads what there is. Says whether that is to be answered, because it is enough or there is no more time. If not, the watcher
