@@ -218,8 +218,10 @@ async fn a_client_that_leaves_is_gone_at_once() {
     let topic = server.topic("orders", 1, &[]).await;
     let (mut client, serves) = server.connect_by_tcp().await;
     park_session(&server, &mut client, &topic, LONG).await;
+    let begun = Instant::now();
     drop(client);
     assert_eq!(soon(serves).await.unwrap(), Ended::ByClient);
+    assert!(begun.elapsed() < Duration::from_secs(1), "it was noticed after {:?}", begun.elapsed());
     // The same between two questions.
     let Parked { mut client, serves, version, id, server, .. } = park(12, WAIT).await;
     assert_eq!(bytes(&client.receive::<FetchRequest>(version, id).await), 0);
@@ -229,7 +231,7 @@ async fn a_client_that_leaves_is_gone_at_once() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_and_leaves_is_gone_with_its_answer() {
+async fn a_client_that_asks_and_leaves_is_gone_at_once() {
     for _ in 0..3 {
         let Parked { server, topic, mut client, serves, version, id } = park(12, WAIT).await;
         assert_eq!(bytes(&client.receive::<FetchRequest>(version, id).await), 0);
