@@ -166,7 +166,7 @@ impl Cell {
                 let mut published = partition.published();
                 dirty.partition(&partition, &mut published.is_dirty);
                 let files = published.advance_log_start(offset);
-                // Who waits for bytes goes on, but whoever waits for anything at all, or looks next, shall see it.
+                // Who waits for many bytes goes on waiting; who waits for anything at all is woken, and whoever looks next shall see it.
                 published.notify(0, wake);
                 dirty.garbage(sequence, files);
             }
