@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Replays MEGABYTES over 1, 100 and 1,000 partitions, warm and cold, by offset and by time, by 1 and 50 consumers, beside
-# the bare sending of the same files (raw.py). The server runs on CPU 0, the reader on CPU 1. Readers ask for up to 16 MiB, 8 MiB of a partition. Before
+# the bare sending of the same files (raw.py). The server runs on CPU 0, the reader on CPU 1. Readers ask for up to 16 MiB. Before
 # what is cold there is a rest of REST seconds (20): many virtual disks give a burst first and less when it is used up.
 # usage: benches/replay-at-scale.sh [MEGABYTES] [FOLDER]    needs target/release/headwater, python3, taskset
 set -euo pipefail
@@ -23,7 +23,7 @@ for partitions in 1 100 1000; do
     replay() {
         local what=$1
         shift
-        taskset -c 1 target/release/headwater bench replay --broker "$kafka" --pid "$server" --topic replayed --partitions "$partitions" --megabytes "$megabytes" --fetch-bytes 16777216 --partition-bytes 8388608 "$@" --quiet |
+        taskset -c 1 target/release/headwater bench replay --broker "$kafka" --pid "$server" --topic replayed --partitions "$partitions" --megabytes "$megabytes" --fetch-bytes 16777216 --partition-bytes 16777216 "$@" --quiet |
             awk -F'|' -v what="$what" '/^\| replay/ { gsub(/ /, ""); printf "%s: %s MB/s, %s CPU s/GB\n", what, $5, $12 }'
     }
     sleep 1

@@ -178,6 +178,7 @@ impl WalDevice for UringDevice {
         self.buffers.take(capacity)
     }
 
+    #[allow(clippy::disallowed_methods, reason = "what a block takes is timed where it is written")]
     fn submit(&mut self, write: WalWrite) -> io::Result<()> {
         write.check()?;
         if write.block.whole().is_none() {
