@@ -118,7 +118,7 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        write_all(parts, position, |parts, position| sys::pwritev(self.file.as_fd(), parts, position))
+        write_all(parts, position, |parts, position| sys::pwritev(self.file.as_fd(), parts, position, 0))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -236,7 +236,7 @@ impl DiskFile for RealFile {
 }
 
 /// Calls `write` until all parts are written. `write` may take less than it is given, as `pwritev` may.
-fn write_all(
+pub(super) fn write_all(
     parts: &[IoSlice<'_>],
     mut position: u64,
     mut write: impl FnMut(&[IoSlice<'_>], u64) -> io::Result<usize>,

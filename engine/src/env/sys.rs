@@ -23,21 +23,17 @@ pub fn lower_thread_priority() {
     }
 }
 
-/// One `pwritev`; may write less than asked. Takes at most the first 1,024 parts.
-pub(super) fn pwritev(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+/// One `pwritev2`; may write less than asked. Takes at most the first 1,024 parts. With the flag `RWF_DSYNC` the bytes are durable when it returns.
+pub(super) fn pwritev(
+    fd: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    position: u64,
+    flags: libc::c_int,
+) -> io::Result<usize> {
     let count = parts.len().min(1_024) as libc::c_int;
     // SAFETY: `IoSlice` has the layout of `iovec` (the standard library promises it), `count` of them are there, and their
     // memory is borrowed for the length of the call.
-    let written = unsafe { libc::pwritev(fd.as_raw_fd(), parts.as_ptr().cast(), count, offset(position)?) };
-    usize::try_from(written).map_err(|_| io::Error::last_os_error())
-}
-
-/// One `pwritev2` whose bytes are durable when it returns; may write less than asked.
-pub(super) fn pwrite_durably(fd: BorrowedFd<'_>, bytes: &[u8], position: u64) -> io::Result<usize> {
-    let part = IoSlice::new(bytes);
-    // SAFETY: `IoSlice` has the layout of `iovec`; the one that is named, and its memory, live through the call.
-    let written =
-        unsafe { libc::pwritev2(fd.as_raw_fd(), (&raw const part).cast(), 1, offset(position)?, libc::RWF_DSYNC) };
+    let written = unsafe { libc::pwritev2(fd.as_raw_fd(), parts.as_ptr().cast(), count, offset(position)?, flags) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 

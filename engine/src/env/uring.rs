@@ -11,12 +11,12 @@
 
 use super::aligned::{AlignedBuffer, BufferPool};
 use super::disk::{Completed, DiskFile, WalDevice, WalWrite};
-use super::real_file::RealFile;
+use super::real_file::{RealFile, write_all};
 use super::sys;
 use super::unsynced::Unsynced;
 use flights::{DEPTH, Flight, Flights, Request};
 use io_uring::{IoUring, opcode, squeue, types};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -51,20 +51,8 @@ fn write_through(write: &WalWrite) -> io::Result<()> {
     let fd = write.file.raw_fd().ok_or(io::ErrorKind::InvalidInput)?;
     // SAFETY: `write` holds the file, and with it the descriptor, until this returns.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    let mut rest = write.block.whole().ok_or(io::ErrorKind::InvalidInput)?.as_slice();
-    let mut position = write.position;
-    while !rest.is_empty() {
-        match sys::pwrite_durably(fd, rest, position) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                rest = rest.get(written..).unwrap_or_default();
-                position += written as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+    let durably = |parts: &[IoSlice<'_>], position| sys::pwritev(fd, parts, position, libc::RWF_DSYNC);
+    write_all(&write.block.slices(), write.position, durably)
 }
 
 /// The request for what of a write is not yet written.
